@@ -1,0 +1,169 @@
+"""`moraine backup`: all steps of a run in this process, from listing to the committed snapshot."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from moraine.cli.context import Context
+from moraine.cli.flags import size
+from moraine.cli.progress import make_progress
+from moraine.cli.text import pairs, plural
+from moraine.errors import ConfigError
+
+if TYPE_CHECKING:
+    from moraine.model.policy import Policy
+    from moraine.repository.repository import Repository
+    from moraine.steps.commit import Committed
+
+# flag → key of the policy's source
+_SOURCE_FLAGS = {
+    "exclude": ("--exclude", "GLOB", "leave out what matches; !GLOB takes back in; may be repeated"),
+    "iexclude": ("--iexclude", "GLOB", "the same, ignoring case"),
+    "exclude_files": ("--exclude-file", "FILE", "a file of such globs"),
+    "exclude_if_present": ("--exclude-if-present", "NAME", "leave out directories that hold a file of this name"),
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's own arguments."""
+    parser.add_argument("source", nargs="?", metavar="SOURCE", help="the directory to back up")
+    parser.add_argument(
+        "--name", metavar="NAME", help="the policy its snapshots belong to (default: the directory's name)"
+    )
+    parser.add_argument(
+        "--policy", metavar="FILE", help="take everything from a policy file instead of SOURCE and flags"
+    )
+    for key, (flag, metavar, text) in _SOURCE_FLAGS.items():
+        parser.add_argument(flag, dest=key, action="append", metavar=metavar, help=text)
+    parser.add_argument("--exclude-caches", action="store_true", help="leave out directories marked by CACHEDIR.TAG")
+    parser.add_argument("--exclude-larger-than", type=size, metavar="SIZE", help="leave out larger files")
+    parser.add_argument("--one-file-system", action="store_true", help="do not cross mount points")
+    parser.add_argument(
+        "--allow-change", action="store_true", help="accept an empty source or many deletions this once"
+    )
+    parser.add_argument("--prove", action="store_true", help="prove the snapshot afterwards (takes a few seconds more)")
+
+
+def run(args: argparse.Namespace, context: Context) -> int:
+    """Back up and print the snapshot; 3 when some files could not be read."""
+    policy = _policy(args, context)
+    from moraine.cli.holder import this_process
+    from moraine.steps.backup import backup
+    from moraine.steps.source import open_source
+    from moraine.stores.memory import MemoryStore
+
+    source = open_source(policy)
+    source.probe()  # a source that is missing is said before a passphrase is asked for
+    repository = context.open_policy_repository(args, policy)
+    progress = make_progress(context.out)
+    began = context.clock()
+    committed = backup(
+        repository,
+        policy,
+        source,
+        clock=context.clock,
+        entropy=context.entropy,
+        holder=this_process(),
+        work=MemoryStore(),
+        progress=progress,
+        ignore_gate=args.allow_change,
+    )
+    took = (context.clock() - began).total_seconds()
+    proven = _prove(repository, policy, committed.snapshot, context) if args.prove else None
+    _show(context, policy, committed, took, proven)
+    return committed.exit_code
+
+
+def _policy(args: argparse.Namespace, context: Context) -> Policy:
+    from moraine.model.entry import display_path
+    from moraine.model.policy import load_policy, validate_policy
+
+    if bool(args.source) == bool(args.policy):
+        raise ConfigError("name a directory, or a policy file with --policy", hint="for example `moraine backup docs`")
+    source: dict[str, Any] = {key: value for key in _SOURCE_FLAGS if (value := getattr(args, key))}
+    source |= {key: True for key in ("exclude_caches", "one_file_system") if getattr(args, key)}
+    source |= {"exclude_larger_than": args.exclude_larger_than} if args.exclude_larger_than is not None else {}
+    if args.policy:
+        if source or args.name:
+            raise ConfigError(
+                "--policy says everything about the source", hint="write the excludes into the policy file"
+            )
+        return load_policy(args.policy)
+    path = os.path.abspath(args.source)
+    if not _is_text(path):
+        raise ConfigError(
+            f"the name of {display_path(os.fsencode(path))} is not UTF-8",
+            hint="back up the directory above it: below a source names may be any bytes",
+        )
+    url = args.repo or context.environ.get("MORAINE_REPOSITORY")
+    if not url:
+        raise ConfigError("no repository is named", hint="give --repo URL or set MORAINE_REPOSITORY")
+    name = args.name or policy_name(path)
+    return validate_policy({"policy": name, "source": {"path": path, **source}, "repository": {"url": url}}, "--name")
+
+
+def _is_text(path: str) -> bool:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def policy_name(path: str) -> str:
+    """The name of the policy that a bare directory gets: its own, with odd letters replaced."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", os.path.basename(path)).strip("-._")
+    return name[:100] or "root"
+
+
+def _prove(repository: Repository, policy: Policy, snapshot: str, context: Context) -> dict[str, Any]:
+    import tempfile
+    from pathlib import Path
+
+    from moraine.steps.prove import prove
+
+    with tempfile.TemporaryDirectory(prefix="moraine-prove-") as scratch:
+        proven = prove(
+            repository,
+            policy,
+            snapshot,
+            clock=context.clock,
+            entropy=context.entropy,
+            scratch=Path(scratch),
+            progress=make_progress(context.out),
+        )
+    return asdict(proven)
+
+
+def _show(context: Context, policy: Policy, committed: Committed, took: float, proven: dict[str, Any] | None) -> None:
+    from moraine.model.units import format_size
+
+    if context.out.as_json:
+        content = asdict(committed) | {"policy": policy.policy, "seconds": round(took, 3)}
+        context.out.json(content | ({"proven": proven} if proven else {}))
+        return
+    stored = f" ({format_size(committed.stored_bytes)} compressed and sealed)" if committed.added_bytes else ""
+    rows = [
+        ("snapshot", f"{committed.snapshot} of {policy.policy}"),
+        ("holds", f"{plural(committed.files, 'file')}, {format_size(committed.bytes)}"),
+        ("changed", plural(committed.changed, "entry", "entries")),
+        ("added", format_size(committed.added_bytes) + stored),
+    ]
+    if committed.racy:
+        rows.append(("racy", f"{plural(committed.racy, 'file')} changing just then: read again next time"))
+    if committed.unreadable:
+        rows.append(
+            (
+                "unreadable",
+                f"{plural(committed.unreadable, 'entry', 'entries')} could not be read: `moraine ls -l` shows them",
+            )
+        )
+    if proven:
+        sampled = f"{plural(proven['sampled_files'], 'file')} restored and compared"
+        rows.append(("proven", f"{plural(proven['expectations'], 'expectation')} hold, {sampled}"))
+    rows.append(("took", f"{took:,.1f} s"))
+    context.out.summary(pairs(rows))

@@ -1,0 +1,103 @@
+"""What a verb works with: the environment, the clock and randomness, output, and the repository of its flags.
+
+The only place that reads environment variables and asks for passphrases. Imports of stores and repositories wait
+until one is opened.
+"""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from moraine.cli.output import Output
+from moraine.errors import ConfigError
+
+if TYPE_CHECKING:
+    from moraine.model.policy import Policy
+    from moraine.repository.repository import Repository
+    from moraine.stores.base import Store
+
+
+@dataclass(slots=True)
+class Context:
+    """One call of the command line."""
+
+    out: Output
+    environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+
+    def clock(self) -> datetime:
+        """The present, aware, in UTC."""
+        return datetime.now(UTC)
+
+    def entropy(self, count: int) -> bytes:
+        """Random bytes fit for keys."""
+        return os.urandom(count)
+
+    def open_store(self, args: argparse.Namespace, url: str | None = None) -> Store:
+        """The store of `url`, --repo or MORAINE_REPOSITORY. Raises ConfigError when none is named."""
+        from moraine.stores.open import open_store
+
+        url = url or args.repo or self.environ.get("MORAINE_REPOSITORY")
+        if not url:
+            raise ConfigError("no repository is named", hint="give --repo URL or set MORAINE_REPOSITORY")
+        return open_store(url, endpoint_url=args.endpoint_url, region=args.region, environ=self.environ)
+
+    def open_repository(self, args: argparse.Namespace, url: str | None = None) -> Repository:
+        """The repository at `url`, --repo or MORAINE_REPOSITORY."""
+        from moraine.repository.repository import Repository
+
+        store = self.open_store(args, url)
+        return Repository.open(store, lambda: self.passphrase(args.passphrase_file), entropy=self.entropy)
+
+    def open_policy_repository(self, args: argparse.Namespace, policy: Policy) -> Repository:
+        """The repository of --repo, or else the one a policy names, with the passphrase file and the flags it names."""
+        address = policy.repository
+        if args.repo:
+            return self.open_repository(args)
+        if address.connection and not address.url.startswith(("/", "file:")):
+            self.out.note(f"connection {address.connection} belongs to Airflow: here the AWS credential chain is used")
+        named = {
+            "endpoint_url": address.endpoint_url,
+            "region": address.region,
+            "passphrase_file": address.passphrase_file,
+        }
+        merged = argparse.Namespace(
+            **vars(args) | {name: getattr(args, name) or value for name, value in named.items()}
+        )
+        return self.open_repository(merged, address.url)
+
+    def passphrase(self, path: str | None) -> bytes:
+        """The passphrase in the file at `path` or MORAINE_PASSPHRASE_FILE, else as typed. Raises ConfigError."""
+        path = path or self.environ.get("MORAINE_PASSPHRASE_FILE")
+        return self._read(path) if path else self._ask("passphrase")
+
+    def new_passphrase(self, path: str | None) -> bytes:
+        """A new passphrase from the file at `path`, else typed twice. Raises ConfigError."""
+        if path:
+            return self._read(path)
+        secret = self._ask("new passphrase")
+        if self._ask("new passphrase again") != secret:
+            raise ConfigError("the two passphrases differ", hint="type the same one twice")
+        return secret
+
+    def _read(self, path: str) -> bytes:
+        from moraine.steps.passphrase import read_passphrase
+
+        return read_passphrase(path)
+
+    def _ask(self, what: str) -> bytes:
+        if sys.stdin is None or not sys.stdin.isatty():
+            raise ConfigError(
+                f"no {what} is given and there is no terminal to ask on",
+                hint="give --passphrase-file FILE or set MORAINE_PASSPHRASE_FILE",
+            )
+        secret = getpass.getpass(f"{what}: ")
+        if not secret:
+            raise ConfigError(f"the {what} is empty", hint="type one, or make a plain repository with --plain")
+        return secret.encode("utf-8", "surrogateescape")

@@ -1,0 +1,72 @@
+"""The entry point: parse, run one verb, turn every end into an exit code. Tracebacks only with --debug."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from types import FrameType
+from typing import NoReturn
+
+from moraine.cli.context import Context
+from moraine.cli.output import Output, OutputClosed
+from moraine.cli.parser import parse, verb_module
+from moraine.errors import Cancelled, MoraineError
+
+INTERNAL = 1
+CLOSED = 141  # what a shell reports for a program that SIGPIPE ended
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit code."""
+    try:
+        args = parse(sys.argv[1:] if arguments is None else arguments, sys.stderr)
+    except SystemExit as error:
+        return int(error.code or 0)
+    out = Output.standard(as_json=args.json, quiet=args.quiet, verbose=args.verbose)
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        code = verb_module(args.verb).run(args, Context(out))
+        out.flush()
+        return code
+    except OutputClosed:
+        out.abandon()
+        return CLOSED
+    except KeyboardInterrupt:
+        return _stopped(args, out)
+    except MoraineError as error:
+        return _failed(args, out, error)
+    except Exception as error:  # the last line of defence: whatever it is, the user gets one line and a code
+        return _failed(args, out, _unexpected(error))
+
+
+class InternalError(MoraineError):
+    """A failure nobody foresaw: a bug, or a machine out of memory."""
+
+    code = "internal"
+    exit_code = INTERNAL
+
+
+def _unexpected(error: Exception) -> MoraineError:
+    found = InternalError(f"{type(error).__name__}: {error}", hint="this is a bug; --debug shows where")
+    found.__cause__ = error
+    return found
+
+
+def _failed(args: argparse.Namespace, out: Output, error: MoraineError) -> int:
+    if args.debug:
+        traceback.print_exception(error, file=out.stderr)
+    out.error(error)
+    return error.exit_code
+
+
+def _stopped(args: argparse.Namespace, out: Output) -> int:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    error = Cancelled("stopped by a signal", hint="a backup or restore goes on where it was when it is run again")
+    return _failed(args, out, error)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt

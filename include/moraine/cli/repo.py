@@ -1,0 +1,54 @@
+"""`moraine repo init`: make a repository."""
+
+from __future__ import annotations
+
+import argparse
+
+from moraine.cli.context import Context
+from moraine.cli.parser import add_verbs
+from moraine.errors import ConfigError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's own arguments."""
+    init = add_verbs(parser, {"init": "make a repository, encrypted unless --plain is given"})["init"]
+    init.add_argument("url", nargs="?", metavar="URL", help="where (or --repo): path, file:///… or s3://bucket/prefix")
+    init.add_argument("--plain", action="store_true", help="do NOT encrypt: whoever reads the store reads the data")
+    init.add_argument("--label", default="first", metavar="TEXT", help="what the passphrase is for (default: first)")
+
+
+def run(args: argparse.Namespace, context: Context) -> int:
+    """Probe the store, then make the repository."""
+    if args.plain and args.passphrase_file:
+        raise ConfigError("--plain and --passphrase-file exclude each other", hint="leave one of them out")
+    if args.url and args.repo and args.url != args.repo:
+        raise ConfigError("two addresses are given", hint="leave out URL or --repo")
+    from moraine.steps.init import init_repository
+
+    store = context.open_store(args, args.url)
+    path = args.passphrase_file or context.environ.get("MORAINE_PASSPHRASE_FILE")
+    repository = init_repository(
+        store,
+        None if args.plain else lambda: context.new_passphrase(path),
+        clock=context.clock,
+        entropy=context.entropy,
+        label=args.label,
+    )
+    config = repository.config
+    if context.out.as_json:
+        context.out.json({"repository": store.url, "id": config.id, "encrypted": config.encrypted})
+    elif config.encrypted:
+        context.out.summary(
+            [
+                f"repository {config.id} made at {store.url}, encrypted",
+                "Keep the passphrase in a second, safe place: without it nobody can restore, ever.",
+            ]
+        )
+    else:
+        context.out.summary(
+            [
+                f"repository {config.id} made at {store.url}, PLAIN",
+                "It is not encrypted: whoever can read the store can read the data.",
+            ]
+        )
+    return 0

@@ -1,0 +1,69 @@
+"""Cuts a change set into copy shards: contiguous in path order, balanced by bytes and by count."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from moraine.model.entry import CHANGES
+from moraine.model.units import format_size
+
+FILE_COST = 32 << 10  # bytes that one more file costs in time: open, stat, hash set-up (measured about 15 µs)
+
+
+@dataclass(frozen=True, slots=True)
+class PlanShard:
+    """One copy task's share; `label` names it in the UI."""
+
+    number: int
+    label: str
+    files: int
+    bytes: int
+
+
+class Planner:
+    """Numbers the rows of a change set that a copy step has to look at, in one pass."""
+
+    def __init__(self, *, shard_bytes: int, shard_files: int, most: int, total_bytes: int, total_files: int) -> None:
+        wanted = max(-(-total_bytes // shard_bytes), -(-total_files // shard_files), 1)
+        shards = min(most, wanted)
+        self._capacity = -(-(total_bytes + total_files * FILE_COST) // shards) + FILE_COST
+        self._most = most
+        self._spent = 0
+        self._files = [0]
+        self._bytes = [0]
+
+    def assign(self, changes: pa.Table) -> list[tuple[int, pa.Table]]:
+        """`changes` cut into (shard, rows); rows nobody has to look at stay with their neighbours as -1."""
+        look = changes["shard"].to_numpy() >= 0
+        size = np.where(changes["read"].to_numpy(), changes["size"].to_numpy(), 0)
+        cost = np.where(look, size + FILE_COST, 0).cumsum() + self._spent
+        number = np.minimum((cost - 1).clip(0) // self._capacity, self._most - 1)
+        number = np.maximum.accumulate(number)
+        self._spent = int(cost[-1]) if len(cost) else self._spent
+        parts: list[tuple[int, pa.Table]] = []
+        for shard in np.unique(number).tolist():
+            rows = number == shard
+            self._count(shard, int((look & rows).sum()), int(size[rows].sum()))
+            start, count = int(np.argmax(rows)), int(rows.sum())
+            numbers = pa.array(np.where(look[rows], shard, -1).astype(np.int32))
+            piece = changes.slice(start, count)
+            parts.append((shard, piece.set_column(CHANGES.get_field_index("shard"), CHANGES.field("shard"), numbers)))
+        return parts
+
+    def shards(self) -> list[PlanShard]:
+        """The shards that got work."""
+        return [
+            PlanShard(number, f"{number}: {files:,} entries, {format_size(size)}", files, size)
+            for number, (files, size) in enumerate(zip(self._files, self._bytes, strict=True))
+            if files
+        ]
+
+    def _count(self, shard: int, files: int, size: int) -> None:
+        while len(self._files) <= shard:
+            self._files.append(0)
+            self._bytes.append(0)
+        self._files[shard] += files
+        self._bytes[shard] += size

@@ -1,0 +1,1 @@
+"""Frozen types of everything stored; no I/O, no clock."""

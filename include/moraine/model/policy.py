@@ -1,0 +1,52 @@
+"""Policies: one YAML file each that says what is protected, when, for how long and how it is proven.
+
+The front of four modules: `policy_fields` has the keys and the digest, `policy_file` reads files and explains
+mistakes in them, `policy_text` says a policy in English. Everybody else imports from here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from moraine.model.policy_fields import (
+    Compare,
+    Compression,
+    Gate,
+    Keep,
+    Limits,
+    Policy,
+    PosixSource,
+    Prove,
+    RepositoryAddress,
+    Schedule,
+    Shards,
+    Verify,
+)
+from moraine.model.policy_file import BrokenPolicy, load_policies, load_policy, parse_policy, validate_policy
+
+__all__ = [
+    "BrokenPolicy",
+    "Compare",
+    "Compression",
+    "Gate",
+    "Keep",
+    "Limits",
+    "Policy",
+    "PosixSource",
+    "Prove",
+    "RepositoryAddress",
+    "Schedule",
+    "Shards",
+    "Verify",
+    "load_policies",
+    "load_policy",
+    "parse_policy",
+    "policy_schema",
+    "validate_policy",
+]
+
+
+def policy_schema() -> dict[str, Any]:
+    """JSON schema of policy files, for editors; exported to `include/policies/schema.json`."""
+    schema = Policy.model_json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "Moraine policy"}

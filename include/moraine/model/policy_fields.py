@@ -1,0 +1,228 @@
+"""The parts of a policy: every key a policy file may have, its type, default and meaning.
+
+Owns the names users write. Frozen pydantic models that refuse unknown keys; nothing here reads a file or a clock.
+The descriptions are documentation: they become `include/policies/schema.json` and with it the help of editors.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import date, timedelta
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
+
+from blake3 import blake3
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+
+from moraine.errors import UnsafeRetention
+from moraine.model.cron import check_cron
+from moraine.model.units import parse_duration, parse_seconds, parse_share, parse_size
+
+
+def _count(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("a whole number")
+    return value
+
+
+def _written(description: str, example: str, *kinds: str) -> WithJsonSchema:
+    return WithJsonSchema({"type": ["string", *kinds], "description": description, "examples": [example]})
+
+
+Size = Annotated[int, BeforeValidator(parse_size), _written("a size: 64MiB, 1.5GB or bytes", "64MiB", "integer")]
+Share = Annotated[float, BeforeValidator(parse_share), _written("a share: 5% or 0.05", "5%", "number")]
+Seconds = Annotated[float, BeforeValidator(parse_seconds), _written("a duration: 2s, 500ms", "2s", "number")]
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(parse_duration),
+    PlainSerializer(lambda value: f"{value.total_seconds():g}s", return_type=str),
+    _written("a duration: 7d, 36h, 1d12h", "7d"),
+]
+Count = Annotated[int, BeforeValidator(_count), Field(ge=0)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+Paths = tuple[Annotated[str, Field(min_length=1)], ...]
+
+
+class Part(BaseModel):
+    """Base of all parts: unknown keys refused, never changed after it was read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Compare(Part):
+    """What besides size and mtime tells that a file is unchanged since the parent snapshot."""
+
+    ctime: bool = Field(True, description="compare the change time too; off for file systems that do not keep it")
+    inode: bool = Field(
+        True, description="compare the inode number too; off for file systems that renumber (FUSE, NFS)"
+    )
+
+
+class PosixSource(Part):
+    """A directory tree of a POSIX file system."""
+
+    kind: Literal["posix"] = "posix"
+    path: str = Field(min_length=1, description="root of the tree; relative paths count from the policy file")
+    exclude: tuple[str, ...] = Field((), description="globs in order, like .gitignore; a leading ! takes back in")
+    iexclude: tuple[str, ...] = Field((), description="more globs, for which upper and lower case are the same")
+    exclude_files: Paths = Field((), description="files that hold such globs, one per line")
+    exclude_if_present: tuple[str, ...] = Field((), description="leave out directories that hold a file of this name")
+    exclude_caches: bool = Field(False, description="leave out directories marked by CACHEDIR.TAG")
+    exclude_larger_than: Size | None = Field(None, description="leave out larger files")
+    one_file_system: bool = Field(False, description="do not cross mount points")
+    must_be_mount: bool = Field(False, description="refuse to run unless `path` is a mount point")
+    compare: Compare = Field(Compare(), description="how changes are detected")
+
+
+class RepositoryAddress(Part):
+    """Where the snapshots go. Secrets are referred to, never written here."""
+
+    url: str = Field(min_length=1, description="a path, file:///path or s3://bucket/prefix")
+    endpoint_url: str | None = Field(None, description="address of an S3 server that is not AWS")
+    region: str | None = Field(None, description="region of the bucket")
+    connection: str | None = Field(None, description="Airflow connection that holds the store's credentials")
+    passphrase_file: str | None = Field(
+        None, description="file that holds the passphrase; a newline at its end does not count"
+    )
+
+
+class Schedule(Part):
+    """When the policy runs."""
+
+    cron: str | None = Field(None, description="five cron fields or @daily, @hourly …; none: only when triggered")
+    timezone: str = Field("UTC", description="IANA name; windows and retention days are counted in it")
+    catchup: bool = Field(False, description="run windows that were missed while Airflow was down")
+    start: date | None = Field(None, description="first day; default: the day the policy is deployed")
+    late: Literal["capture", "skip", "fail"] = Field(
+        "capture", description="a run after its window's end: capture now and say so, skip the window, or fail"
+    )
+
+    @field_validator("cron")
+    @classmethod
+    def _cron(cls, value: str | None) -> str | None:
+        return None if value is None else check_cron(value)
+
+    @field_validator("timezone")
+    @classmethod
+    def _timezone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (OSError, ValueError, KeyError) as error:
+            raise ValueError("an IANA time zone such as Europe/Berlin or UTC") from error
+        return value
+
+
+class Compression(Part):
+    """How content is compressed."""
+
+    level: int = Field(3, ge=1, le=19, description="zstd level; content that does not shrink is stored raw")
+
+
+class Limits(Part):
+    """How much of the source may be unreadable before the run fails instead of committing with exit code 3."""
+
+    unreadable_files: Count | None = Field(None, description="most unreadable files; none: no such limit")
+    unreadable_share: Share = Field(0.5, description="most unreadable files as a share of all")
+
+
+class Gate(Part):
+    """What a change set must look like to be copied: guards against accidents and ransomware."""
+
+    allow_empty: bool = Field(False, description="accept a source without any file")
+    max_deleted_share: Share = Field(0.5, description="most deleted files as a share of the parent snapshot's files")
+    max_deleted_files: Count | None = Field(None, description="most deleted files")
+    max_changed_share: Share | None = Field(None, description="most modified files as a share of the parent's files")
+    min_files_for_shares: Count = Field(100, description="shares are not looked at below this number of files")
+    canaries: Paths = Field((), description="files, relative to the root, that must be there and never change")
+
+
+class Verify(Part):
+    """How what was just written is read back before it is committed."""
+
+    depth: Literal["structure", "sample", "full"] = Field(
+        "sample", description="structure: sizes and trailers; sample: also hash a share of the chunks; full: hash all"
+    )
+    share: Share = Field(0.05, description="share of the chunks that `sample` reads back")
+
+
+class Prove(Part):
+    """How a committed snapshot is proven to be restorable."""
+
+    expectations: tuple[str | dict[str, Any], ...] = Field((), description="expectations on the manifest or on files")
+    sample_files: Count = Field(20, description="files restored and compared by hash")
+    sample_bytes: Size = Field(256 << 20, description="most bytes restored for the sample")
+
+
+class Keep(Part):
+    """Which snapshots `retain` keeps; everything a rule names is kept, the newest and the last proven always are."""
+
+    last: Count | None = Field(None, description="the newest N")
+    hourly: Count | None = Field(None, description="the newest of each of the N latest hours that have one")
+    daily: Count | None = Field(None, description="the newest of each of the N latest days that have one")
+    weekly: Count | None = Field(None, description="the newest of each of the N latest ISO weeks that have one")
+    monthly: Count | None = Field(None, description="the newest of each of the N latest months that have one")
+    yearly: Count | None = Field(None, description="the newest of each of the N latest years that have one")
+    within: Duration | None = Field(None, description="all whose window ends within this long before the newest's")
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> Keep:
+        if not any(value for value in self.__dict__.values()):
+            raise UnsafeRetention(
+                "keep has no rule that keeps a snapshot",
+                hint="give at least one of last, hourly, daily, weekly, monthly, yearly, within; "
+                "leave `keep` out to keep everything",
+            )
+        return self
+
+
+class Shards(Part):
+    """How a run is cut into tasks that run side by side."""
+
+    list: Annotated[int, Field(ge=1, le=1000)] = Field(1, description="parts the listing is split into")
+    copy_bytes: Annotated[Size, Field(ge=1)] = Field(4 << 30, description="bytes one copy shard should read")
+    copy_files: Annotated[int, Field(ge=1)] = Field(100_000, description="files one copy shard should read")
+    most: Annotated[int, Field(ge=1, le=1000)] = Field(32, description="most copy shards")
+
+
+class Policy(Part):
+    """What is protected, when, for how long and how it is proven."""
+
+    policy: Name = Field(description="the policy's name: letters, digits, '.', '_' and '-'; also the id of its DAG")
+    description: str = Field("", description="what this is, for people")
+    owner: str | None = Field(None, description="who answers for it")
+    tags: tuple[str, ...] = Field((), description="labels of the DAG in Airflow")
+    source: PosixSource = Field(description="what is protected")
+    repository: RepositoryAddress = Field(description="where the snapshots go")
+    schedule: Schedule | None = Field(None, description="when it runs; none: only when triggered")
+    compression: Compression = Field(Compression(), description="how content is compressed")
+    rehash: Share = Field(0.001, description="share of the unchanged files that every run reads again and compares")
+    racy_window: Seconds = Field(
+        1.0, description="a file that changed this shortly before it was listed counts as changed"
+    )
+    limits: Limits = Field(Limits(), description="how much may be unreadable")
+    gate: Gate = Field(Gate(), description="guards before anything is copied")
+    verify: Verify = Field(Verify(), description="how written data is read back before the commit")
+    prove: Prove = Field(Prove(), description="how a snapshot is proven after the commit")
+    keep: Keep | None = Field(None, description="which snapshots are kept; none: all of them, for ever")
+    shards: Shards = Field(Shards(), description="how a run is cut into tasks")
+
+    @property
+    def digest(self) -> str:
+        """BLAKE3 of the resolved policy as canonical JSON, hex: recorded in every snapshot."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return blake3(text.encode()).hexdigest()
+
+    def explain(self) -> str:
+        """The policy in English: what, when, how long, how proven."""
+        from moraine.model.policy_text import explain
+
+        return explain(self)

@@ -1,0 +1,246 @@
+"""Policy files: YAML in, a `Policy` or one readable sentence per mistake out, with the line it stands in.
+
+Owns YAML (no duplicate keys, one document) and the wording of mistakes. Knows no key of a policy by name except
+`keep`, whose mistakes are `UnsafeRetention`, and the paths that count from the file's folder.
+"""
+
+from __future__ import annotations
+
+import difflib
+import types
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from moraine.errors import ConfigError, UnsafeRetention
+from moraine.model.policy_fields import Policy
+
+Loc = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenPolicy:
+    """A policy file that cannot be used, and why."""
+
+    path: Path
+    error: ConfigError
+
+
+def load_policy(path: str | Path) -> Policy:
+    """Read one policy file. Raises ConfigError or UnsafeRetention naming file, line and key."""
+    path = Path(path)
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError as error:
+        raise ConfigError(f"there is no policy file {path}", path=str(path)) from error
+    except OSError as error:
+        raise ConfigError(f"cannot read policy file {path}: {error.strerror}", path=str(path)) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"policy file {path} is not UTF-8 text", path=str(path)) from error
+    return parse_policy(text, str(path), folder=path.resolve().parent)
+
+
+def load_policies(folder: str | Path) -> tuple[list[Policy], list[BrokenPolicy]]:
+    """All policies of a folder by file name, and the files that are broken; one never hides the others.
+
+    Of several files that claim one policy name, the one named like the policy wins, else the first; the others are
+    reported as broken.
+    """
+    policies: dict[str, tuple[Path, Policy]] = {}
+    broken: list[BrokenPolicy] = []
+    files = (p for p in Path(folder).glob("*.y*ml") if p.suffix in (".yaml", ".yml") and not p.name.startswith("."))
+    for path in sorted(files):
+        try:
+            policy = load_policy(path)
+        except ConfigError as error:
+            broken.append(BrokenPolicy(path, error))
+            continue
+        loser, winner = path, policies.get(policy.policy, (None, None))[0]
+        if winner is None or (path.stem == policy.policy and winner.stem != policy.policy):
+            policies[policy.policy] = (path, policy)
+            loser, winner = (winner or path), path
+        if loser != winner:
+            broken.append(BrokenPolicy(loser, _claimed_twice(policy.policy, loser, winner)))
+    return [policy for _, policy in policies.values()], broken
+
+
+def _claimed_twice(name: str, loser: Path, winner: Path) -> ConfigError:
+    return ConfigError(
+        f"{loser}: the policy name '{name}' is already used by {winner.name}", hint="names must differ", path=str(loser)
+    )
+
+
+def parse_policy(text: str, name: str = "policy", *, folder: Path | None = None) -> Policy:
+    """The policy in a YAML text; `name` stands for it in messages, relative paths count from `folder`."""
+    try:
+        data, lines = _read_yaml(text)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"{name}:{mark.line + 1}" if mark else name
+        what = ", ".join(part for part in (error.context, error.problem) if part)
+        raise ConfigError(f"{where}: not valid YAML: {what}", path=name) from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{name}: not valid YAML: {error}", path=name) from error
+    if not isinstance(data, dict):
+        raise ConfigError(f"{name}: a policy file is a mapping of keys", hint="`policy schema` lists them", path=name)
+    if folder is not None:
+        _resolve_paths(data, folder)
+    return validate_policy(data, name, lines)
+
+
+def validate_policy(data: dict[str, Any], name: str, lines: dict[Loc, int] | None = None) -> Policy:
+    """A policy out of plain data. Raises ConfigError with all mistakes in `context["problems"]`."""
+    lines = lines or {}
+    try:
+        return Policy.model_validate(data)
+    except UnsafeRetention as error:
+        raise UnsafeRetention(f"{_place(('keep',), name, lines)}: {error}", hint=error.hint, path=name) from error
+    except ValidationError as error:
+        problems = [f"{_place(loc, name, lines)}: {text}" for loc, text in _mistakes(error)]
+        unsafe = any(item["loc"][:1] == ("keep",) for item in error.errors())
+        more = f"; and {len(problems) - 1} more" if len(problems) > 1 else ""
+        raise (UnsafeRetention if unsafe else ConfigError)(
+            problems[0] + more, hint="`policy schema` lists all keys", path=name, problems=problems
+        ) from error
+
+
+def _place(loc: Loc, name: str, lines: dict[Loc, int]) -> str:
+    while loc and loc not in lines:
+        loc = loc[:-1]
+    return f"{name}:{lines[loc]}" if loc in lines else name
+
+
+def _read_yaml(text: str) -> tuple[Any, dict[Loc, int]]:
+    loader = yaml.CSafeLoader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None, {}
+        lines = dict(_walk(node, ()))
+        return loader.construct_document(node), lines
+    finally:
+        loader.dispose()
+
+
+def _walk(node: yaml.Node, loc: Loc) -> Iterator[tuple[Loc, int]]:
+    """Line numbers of all keys; a key that stands twice in one mapping is refused."""
+    if len(loc) > 20:
+        raise yaml.MarkedYAMLError(problem="nested too deeply", problem_mark=node.start_mark)
+    if isinstance(node, yaml.SequenceNode):
+        for number, item in enumerate(node.value):
+            yield (*loc, number), item.start_mark.line + 1
+            yield from _walk(item, (*loc, number))
+    elif isinstance(node, yaml.MappingNode):
+        seen: dict[str, int] = {}
+        for key, value in node.value:
+            name, line = str(key.value), key.start_mark.line + 1
+            if name in seen:
+                problem = f"the key '{name}' stands twice, first in line {seen[name]}"
+                raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
+            seen[name] = line
+            yield (*loc, name), line
+            yield from _walk(value, (*loc, name))
+
+
+def _resolve_paths(data: dict[str, Any], folder: Path) -> None:
+    for part, keys in (("source", ("path", "exclude_files")), ("repository", ("url", "passphrase_file"))):
+        section = data.get(part)
+        if isinstance(section, dict):
+            section |= {key: _resolved(section[key], folder) for key in keys if key in section}
+
+
+def _resolved(value: Any, folder: Path) -> Any:
+    if isinstance(value, list):
+        return [_resolved(item, folder) for item in value]
+    is_path = isinstance(value, str) and value and "://" not in value and not value.startswith("memory:")
+    return str(folder / value) if is_path else value
+
+
+def _mistakes(error: ValidationError) -> Iterator[tuple[Loc, str]]:
+    # Misspelt keys first: a key that is missing is often one of them.
+    for item in sorted(error.errors(), key=lambda item: item["type"] != "extra_forbidden"):
+        loc: Loc = item["loc"]
+        dotted = _dotted(loc)
+        if item["type"] == "extra_forbidden":
+            yield loc, _unknown(loc)
+        elif item["type"] == "missing":
+            yield loc[:-1], f"'{dotted}' is missing"
+        else:
+            yield loc, f"'{dotted}' must be {_expected(item)}, not {_shown(item['input'])}"
+
+
+def _dotted(loc: Loc) -> str:
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).lstrip(".")
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if value is None:
+        return "empty"
+    if isinstance(value, dict | list):
+        return "a mapping" if isinstance(value, dict) else "a list"
+    text = repr(value) if isinstance(value, str) else str(value)
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+_EXPECTED = {
+    "int": "a whole number",
+    "bool": "true or false",
+    "string": "text",
+    "float": "a number",
+    "date": "a date such as 2026-01-31",
+    "tuple": "a list",
+    "dict": "a mapping",
+    "model": "a mapping of keys",
+}
+
+
+def _expected(item: Any) -> str:
+    kind, context = item["type"], item.get("ctx", {})
+    if kind == "value_error":
+        return str(context["error"])
+    if kind == "literal_error":
+        return str(context["expected"])
+    if kind == "string_pattern_mismatch":
+        return "letters, digits, '.', '_' and '-', beginning with a letter or digit, at most 100"
+    if kind in ("greater_than_equal", "less_than_equal"):
+        return f"at {'least' if 'ge' in context else 'most'} {context.get('ge', context.get('le'))}"
+    if kind == "string_too_short":
+        return "text that is not empty"
+    return _EXPECTED.get(kind.split("_")[0]) or str(item["msg"]).removeprefix("Input should be ").lower()
+
+
+def _unknown(loc: Loc) -> str:
+    key, inside = str(loc[-1]), loc[:-1]
+    known = list(_model_at(inside).model_fields)
+    near = difflib.get_close_matches(key, known, 1)
+    elsewhere = [path for path in _all_paths(Policy) if path.rpartition(".")[2] == key]
+    prefix = f"{_dotted(inside)}." if inside else ""
+    guess = prefix + near[0] if near else elsewhere[0] if elsewhere else ""
+    suggestion = f"; did you mean '{guess}'?" if guess else f"; known here: {', '.join(known)}"
+    return f"unknown key '{prefix}{key}'{suggestion}"
+
+
+def _model_at(loc: Loc) -> type[BaseModel]:
+    model: type[BaseModel] = Policy
+    for part in loc:
+        model = _inner(model.model_fields[str(part)].annotation) or model
+    return model
+
+
+def _inner(annotation: Any) -> type[BaseModel] | None:
+    options = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
+    return next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), None)
+
+
+def _all_paths(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, info in model.model_fields.items():
+        yield prefix + name
+        inner = _inner(info.annotation)
+        if inner:
+            yield from _all_paths(inner, f"{prefix}{name}.")

@@ -1,0 +1,118 @@
+"""A policy said in English: what, when, how long kept, how proven.
+
+Owns the sentences of `policy explain` and of the DAG's page. Pure; the same policy always reads the same.
+"""
+
+from __future__ import annotations
+
+from moraine.model.cron import say_cron
+from moraine.model.policy_fields import Gate, Keep, Policy, PosixSource, Prove, Schedule, Verify
+from moraine.model.units import format_duration, format_share, format_size
+
+
+def explain(policy: Policy) -> str:
+    """The sentences, one per line."""
+    lines = [
+        f"{policy.policy}: {policy.description}" if policy.description else f"Policy {policy.policy}.",
+        f"What: {_what(policy.source)}",
+        f"Where: {policy.repository.url}.",
+        f"When: {_when(policy.schedule)}",
+        f"Guards: {_guards(policy)}",
+        f"Verified: {_verified(policy.verify)}",
+        f"Proven: {_proven(policy.prove)}",
+        f"Kept: {_kept(policy.keep)}",
+    ]
+    return "\n".join(lines)
+
+
+def _what(source: PosixSource) -> str:
+    text = f"everything under {source.path}"
+    without = []
+    if source.exclude:
+        without.append(_listed([f"'{glob}'" for glob in source.exclude], 6))
+    if source.exclude_files:
+        without.append(f"what {_listed(list(source.exclude_files), 3)} excludes")
+    if source.exclude_if_present:
+        without.append(f"directories holding {_listed(list(source.exclude_if_present), 3)}")
+    if source.exclude_caches:
+        without.append("directories marked as caches")
+    if source.exclude_larger_than is not None:
+        without.append(f"files larger than {format_size(source.exclude_larger_than)}")
+    if without:
+        text += " except " + _listed(without, len(without))
+    if source.one_file_system:
+        text += ", staying on its file system"
+    if source.must_be_mount:
+        text += ", only if it is mounted"
+    return text + "."
+
+
+def _when(schedule: Schedule | None) -> str:
+    if schedule is None or schedule.cron is None:
+        return "only when triggered."
+    late = {
+        "capture": "A late run captures what is there and says so",
+        "skip": "A late run skips its window",
+        "fail": "A late run fails",
+    }[schedule.late]
+    start = f" from {schedule.start} on" if schedule.start else ""
+    missed = "missed windows are caught up" if schedule.catchup else "missed windows are not caught up"
+    return f"{say_cron(schedule.cron)} ({schedule.timezone}){start}. {late}; {missed}."
+
+
+def _guards(policy: Policy) -> str:
+    gate, limits = policy.gate, policy.limits
+    refused = ["an empty source"] if not gate.allow_empty else []
+    refused += [f"more than {limit} deleted" for limit in _limits(gate)]
+    if gate.max_changed_share is not None:
+        refused.append(f"more than {format_share(gate.max_changed_share)} of the files changed")
+    if gate.canaries:
+        refused.append(f"a change to {_listed(list(gate.canaries), 3)}")
+    unreadable = [f"{limits.unreadable_files} files"] if limits.unreadable_files is not None else []
+    unreadable.append(format_share(limits.unreadable_share))
+    refused.append(f"more than {' or '.join(unreadable)} unreadable")
+    return f"nothing is committed on {_listed(refused, len(refused), 'or')}."
+
+
+def _limits(gate: Gate) -> list[str]:
+    limits = [f"{format_share(gate.max_deleted_share)} of the files"]
+    return [*limits, f"{gate.max_deleted_files} files"] if gate.max_deleted_files is not None else limits
+
+
+def _verified(verify: Verify) -> str:
+    return {
+        "structure": "before the commit the size and table of new packs are checked.",
+        "sample": f"before the commit new packs are checked and {format_share(verify.share)} of their chunks hashed.",
+        "full": "before the commit every new chunk is read back and hashed.",
+    }[verify.depth]
+
+
+def _proven(prove: Prove) -> str:
+    parts = []
+    if prove.sample_files and prove.sample_bytes:
+        most = format_size(prove.sample_bytes)
+        parts.append(f"{prove.sample_files} files (at most {most}) are restored and compared by hash")
+    if prove.expectations:
+        parts.append(f"{len(prove.expectations)} expectation{'s' if len(prove.expectations) > 1 else ''} must hold")
+    return f"after the commit {_listed(parts, 2)}." if parts else "not at all."
+
+
+def _kept(keep: Keep | None) -> str:
+    if keep is None:
+        return "all snapshots, for ever."
+    rules = []
+    if keep.last:
+        rules.append("the newest one" if keep.last == 1 else f"the newest {keep.last}")
+    for rule in ("hourly", "daily", "weekly", "monthly", "yearly"):
+        count = getattr(keep, rule)
+        if count:
+            rules.append(f"{count} {rule}")
+    if keep.within:
+        rules.append(f"all of the last {format_duration(keep.within)} before the newest")
+    return f"{_listed(rules, len(rules))}; always the newest, the last proven one and those on hold."
+
+
+def _listed(items: list[str], most: int, word: str = "and") -> str:
+    if len(items) > most:
+        items = [*items[:most], f"{len(items) - most} more"]
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} {word} {items[-1]}"

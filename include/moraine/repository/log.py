@@ -1,0 +1,159 @@
+"""The log: numbered, create-only, chained and authenticated entries; the one truth about a repository.
+
+An append reads the head, lets the caller validate against it, and creates the next number. A loser of that race reads
+on, validates again and tries the number after. So every entry was valid against its predecessor, and no lock, lease or
+clock is needed (the commit protocol of Delta and Iceberg, on a plain object store).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+from moraine.errors import (
+    ClockSkew,
+    DamagedObject,
+    ForgedObject,
+    MissingObject,
+    ObjectExists,
+    ObjectNotFound,
+    StoreUnavailable,
+    UnsupportedFormat,
+)
+from moraine.model.log import LOG_VERSION, LogEntry, LogState
+from moraine.repository import layout
+from moraine.repository.documents import digest, read_open, read_sealed, write_open, write_sealed
+from moraine.repository.keys import Entropy, Keyring
+from moraine.stores.base import Store
+
+CHECKPOINT_EVERY = 64
+MAX_SKEW = timedelta(minutes=10)
+_RACES = 100
+
+Validate = Callable[[LogState], None]
+Body = dict[str, Any] | Callable[[LogState], dict[str, Any]]
+
+
+class Log:
+    """Reads and extends the log; `state` is the fold up to the last refresh."""
+
+    def __init__(self, store: Store, keyring: Keyring, entropy: Entropy) -> None:
+        self._store = store
+        self._keyring = keyring
+        self._entropy = entropy
+        self.state = LogState()
+
+    def open(self) -> LogState:
+        """Load the newest checkpoint and everything after it. Raises DamagedObject, ForgedObject, MissingObject."""
+        checkpoints = [info.key for info in self._store.list(layout.CHECKPOINTS)]
+        if checkpoints:
+            self.state = self._load_checkpoint(checkpoints[-1])
+        after = layout.log_entry(self.state.number) if self.state.number >= 0 else None
+        for info in self._store.list(layout.LOG, after=after):
+            if info.key.startswith(layout.CHECKPOINTS):
+                break
+            self._fold(info.key)
+        return self.state
+
+    def refresh(self) -> LogState:
+        """Fold the entries that others have added since."""
+        while True:
+            try:
+                self._fold(layout.log_entry(self.state.number + 1))
+            except ObjectNotFound:
+                return self.state
+
+    def append(self, kind: str, body: Body, *, now: datetime, validate: Validate | None = None) -> LogEntry:
+        """Add an entry that `validate` accepts against the state right before it.
+
+        `body` may be a function of that state, asked anew after every lost race.
+
+        Raises:
+            ClockSkew: `now` is far before the newest entry's time.
+            UnsupportedFormat: the log holds entries of a newer version.
+        """
+        for _ in range(_RACES):
+            self.refresh()
+            self._require_writable(now)
+            if validate:
+                validate(self.state)
+            content = body(self.state) if callable(body) else body
+            entry = LogEntry(self.state.number + 1, kind, now, self.state.digest, content, self._entropy(8).hex())
+            key = layout.log_entry(entry.number)
+            data = write_open(entry.to_dict(), key=key, keyring=self._keyring)
+            try:
+                self._store.put(key, data)
+            except ObjectExists:
+                continue
+            self.state.apply(entry, digest(data))
+            self._save_checkpoint()
+            return entry
+        raise StoreUnavailable("the log is so busy that an entry lost 100 races", hint="try again")
+
+    def entries(self) -> list[LogEntry]:
+        """Every entry, oldest first, each authenticated and its chain checked; for `check`."""
+        found: list[LogEntry] = []
+        previous = ""
+        for info in self._store.list(layout.LOG):
+            if info.key.startswith(layout.CHECKPOINTS):
+                break
+            entry, previous = self._read(info.key, len(found), previous)
+            found.append(entry)
+        return found
+
+    def _fold(self, key: str) -> None:
+        entry, object_digest = self._read(key, self.state.number + 1, self.state.digest)
+        self.state.apply(entry, object_digest)
+
+    def _read(self, key: str, number: int, previous: str) -> tuple[LogEntry, str]:
+        if layout.log_number(key) != number:
+            raise MissingObject(
+                f"log entry {number} is missing",
+                hint="restore it from a copy of the store",
+                object=layout.log_entry(number),
+            )
+        data = self._store.get(key)
+        content = read_open(data, key=key, keyring=self._keyring)
+        if content.get("version", 0) > LOG_VERSION:
+            raise UnsupportedFormat(f"{key} has log version {content['version']}", hint="upgrade Moraine", object=key)
+        try:
+            entry = LogEntry.from_dict(content)
+        except (KeyError, TypeError) as error:
+            raise DamagedObject(f"{key} is no log entry", object=key) from error
+        if entry.number != number or entry.previous != previous:
+            raise ForgedObject(
+                f"{key} does not continue the log: its predecessor was another entry",
+                hint="somebody replaced log entries; compare with a copy of the store",
+                object=key,
+            )
+        return entry, digest(data)
+
+    def _require_writable(self, now: datetime) -> None:
+        if self.state.unknown:
+            raise UnsupportedFormat(
+                f"the log holds {self.state.unknown!r} entries of a newer version",
+                hint="upgrade Moraine before writing",
+            )
+        if self.state.at and self.state.at - now > MAX_SKEW:
+            raise ClockSkew(
+                f"this machine's clock says {now:%Y-%m-%d %H:%M:%SZ}, but the newest log entry is from"
+                f" {self.state.at:%Y-%m-%d %H:%M:%SZ}",
+                hint="set the clock (or find the machine that wrote with a clock ahead of time), then run again",
+            )
+
+    def _load_checkpoint(self, key: str) -> LogState:
+        state = LogState.from_dict(read_sealed(self._store.get(key), key=key, keyring=self._keyring))
+        if state.number != layout.log_number(key):
+            raise ForgedObject(f"{key} is the state of entry {state.number}", object=key)
+        return state
+
+    def _save_checkpoint(self) -> None:
+        if self.state.number == 0 or self.state.number % CHECKPOINT_EVERY:
+            return
+        key = layout.checkpoint(self.state.number)
+        data = write_sealed(self.state.to_dict(), key=key, keyring=self._keyring, entropy=self._entropy)
+        try:
+            self._store.put(key, data)
+        except ObjectExists:
+            return  # the state is a function of the entries, so whoever came first wrote the same

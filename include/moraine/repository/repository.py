@@ -1,0 +1,284 @@
+"""An opened repository: configuration, keys, log, and the readers of what the log refers to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+from moraine.errors import (
+    AlreadyARepository,
+    ConfigError,
+    DamagedObject,
+    ForgedObject,
+    MissingObject,
+    NotARepository,
+    ObjectExists,
+    ObjectNotFound,
+    SnapshotNotFound,
+    UnsupportedFormat,
+)
+from moraine.model.ids import make_ulid
+from moraine.model.log import LogState
+from moraine.model.snapshot import Snapshot, SnapshotRecord
+from moraine.model.window import format_time
+from moraine.repository import layout
+from moraine.repository.chunks import ChunkReader
+from moraine.repository.documents import digest, read_open, read_sealed, write_open, write_sealed
+from moraine.repository.index import Index
+from moraine.repository.keys import Entropy, Keyring, unwrap_with_passphrase, wrap_for_passphrase, wrong_passphrase
+from moraine.repository.log import Log
+from moraine.repository.manifest import Manifest
+from moraine.stores.base import Store
+
+FORMAT = 1
+
+Passphrase = Callable[[], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Chunking:
+    """Sizes in bytes, fixed when the repository is made."""
+
+    small: int = 1 << 20  # files up to this are one chunk, bundled
+    bundle: int = 2 << 20  # plain size of a frame of small files
+    minimum: int = 1 << 18  # content-defined
+    average: int = 1 << 20
+    maximum: int = 1 << 22
+    fixed_disk: int = 4 << 20
+    fixed_lake: int = 16 << 20
+    pack: int = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryConfig:
+    """The content of `moraine.json`."""
+
+    id: str
+    encrypted: bool
+    created_at: str
+    chunking: Chunking = field(default_factory=Chunking)
+    capabilities: Mapping[str, Any] = field(default_factory=dict)
+    format: int = FORMAT
+
+
+class Repository:
+    """Everything written to one store under one format version and key."""
+
+    def __init__(self, store: Store, config: RepositoryConfig, keyring: Keyring, entropy: Entropy) -> None:
+        self.store = store
+        self.config = config
+        self.keyring = keyring
+        self.entropy = entropy
+        self.log = Log(store, keyring, entropy)
+        self.chunks = ChunkReader(store, keyring)
+        self._index: Index | None = None
+
+    @classmethod
+    def create(
+        cls,
+        store: Store,
+        *,
+        passphrase: bytes | None,
+        now: datetime,
+        entropy: Entropy,
+        capabilities: Mapping[str, Any] | None = None,
+        label: str = "first",
+    ) -> Repository:
+        """Make a repository; without a passphrase a plain one.
+
+        Raises:
+            AlreadyARepository: there is one.
+        """
+        if passphrase is not None and not passphrase:
+            raise ConfigError("the passphrase is empty", hint="write one into the passphrase file, or ask for --plain")
+        config = RepositoryConfig(
+            make_ulid(now, entropy(10)), passphrase is not None, format_time(now), capabilities=dict(capabilities or {})
+        )
+        keyring = Keyring.create(entropy) if passphrase is not None else Keyring.plain(config.id)
+        _require_empty(store)
+        repository = cls(store, config, keyring, entropy)
+        if passphrase is not None:
+            repository.add_slot(passphrase, label=label, now=now)
+        try:
+            store.put(layout.CONFIG, write_open(asdict(config), key=layout.CONFIG, keyring=keyring))
+        except ObjectExists as error:
+            raise _already(store) from error
+        repository.log.append("create", {"repository": config.id, "format": FORMAT}, now=now)
+        return repository
+
+    @classmethod
+    def open(cls, store: Store, passphrase: Passphrase, *, entropy: Entropy) -> Repository:
+        """Open a repository and read its log; `passphrase` is asked only where it is encrypted.
+
+        Raises:
+            NotARepository, UnsupportedFormat, WrongPassphrase, DamagedObject, ForgedObject
+        """
+        data = _read_config(store)
+        config = _parse_config(data)
+        keyring = _unlock(store, config, passphrase)
+        read_open(data, key=layout.CONFIG, keyring=keyring)
+        repository = cls(store, config, keyring, entropy)
+        repository.log.open()
+        if repository.state.number < 0:
+            raise MissingObject("the repository's log is empty", hint="restore log/ from a copy of the store")
+        return repository
+
+    @property
+    def state(self) -> LogState:
+        """The log's state as of the last read."""
+        return self.log.state
+
+    @property
+    def index(self) -> Index:
+        """The committed chunks as of the log's state."""
+        segments = list(self.state.segments.values())
+        if self._index is None or self._index.segments != segments:
+            self._index = Index(self.store, self.keyring, segments)
+        return self._index
+
+    @cached_property
+    def slots(self) -> list[dict[str, Any]]:
+        """The key slots, oldest first; JSON forms."""
+        return _read_slots(self.store)
+
+    def find(self, name: str, policy: str | None = None) -> SnapshotRecord:
+        """A live snapshot by id, unambiguous prefix or suffix of it, or `latest`. Raises SnapshotNotFound."""
+        live = self.state.live(policy)
+        if name == "latest":
+            found = sorted(live, key=lambda record: (record.window.end, record.captured_at))[-1:]
+        else:
+            wanted = name.upper()
+            found = [s for s in live if s.id.startswith(wanted) or (len(wanted) >= 4 and s.id.endswith(wanted))]
+        if len(found) != 1:
+            many = f"{len(found)} snapshots match" if found else "no live snapshot is"
+            of_policy = f" of policy {policy}" if policy else ""
+            raise SnapshotNotFound(f"{many} {name!r}{of_policy}", hint="`moraine snapshots` lists them")
+        return found[0]
+
+    def snapshot(self, name: str, policy: str | None = None) -> Snapshot:
+        """The full description of a live snapshot. Raises SnapshotNotFound, MissingObject, ForgedObject."""
+        record = self.find(name, policy)
+        try:
+            data = self.store.get(record.key)
+        except ObjectNotFound as error:
+            raise MissingObject(
+                f"{record.key} is gone though the log commits to it",
+                hint="restore the object from a copy of the store",
+                object=record.key,
+            ) from error
+        content = read_sealed(data, key=record.key, keyring=self.keyring)
+        if digest(data) != record.digest:
+            raise ForgedObject(
+                f"{record.key} is not the object the log committed", hint="run `moraine check`", object=record.key
+            )
+        return Snapshot.from_dict(content)
+
+    def manifest(self, snapshot: Snapshot) -> Manifest:
+        """The rows of a snapshot."""
+        return Manifest(self.store, self.keyring, snapshot)
+
+    def save_report(self, name: str, content: Any) -> str:
+        """Keep a report under `reports/`, sealed like other metadata; its key."""
+        key = layout.report(name)
+        self.store.put(key, write_sealed(content, key=key, keyring=self.keyring, entropy=self.entropy))
+        return key
+
+    def load_report(self, key: str) -> Any:
+        """A report's content."""
+        return read_sealed(self.store.get(key), key=key, keyring=self.keyring)
+
+    def add_slot(self, passphrase: bytes, *, label: str, now: datetime) -> str:
+        """Let one more passphrase open the repository; the slot's id."""
+        if not self.keyring.encrypted:
+            raise ConfigError("a plain repository has no keys", hint="make an encrypted one and copy into it")
+        slot_id = make_ulid(now, self.entropy(10))
+        slot = wrap_for_passphrase(
+            self.keyring,
+            passphrase,
+            slot=slot_id,
+            repository_id=self.config.id,
+            label=label,
+            created_at=format_time(now),
+            entropy=self.entropy,
+        )
+        key = layout.slot(slot_id)
+        self.store.put(key, write_open(slot, key=key, keyring=None))
+        self.__dict__.pop("slots", None)
+        if self.state.number >= 0:
+            self.log.append("key-change", {"added": slot_id, "label": label}, now=now)
+        return slot_id
+
+    def remove_slot(self, name: str, *, now: datetime) -> str:
+        """Take a slot away by id, prefix or label; never the last one. Raises ConfigError."""
+        found = [s for s in self.slots if s["slot"].startswith(name.upper()) or s["label"] == name]
+        if len(found) != 1:
+            raise ConfigError(f"{len(found)} key slots match {name!r}", hint="`moraine key list` shows them")
+        if len(self.slots) == 1:
+            raise ConfigError(
+                "this is the last key slot: without it nobody can read the repository", hint="add one first"
+            )
+        self.store.delete(layout.slot(found[0]["slot"]))
+        self.__dict__.pop("slots", None)
+        self.log.append("key-change", {"removed": found[0]["slot"], "label": found[0]["label"]}, now=now)
+        return str(found[0]["slot"])
+
+    def new_id(self, now: datetime) -> str:
+        """A new ULID."""
+        return make_ulid(now, self.entropy(10))
+
+
+def _require_empty(store: Store) -> None:
+    try:
+        store.head(layout.CONFIG)
+    except ObjectNotFound:
+        return
+    raise _already(store)
+
+
+def _already(store: Store) -> AlreadyARepository:
+    return AlreadyARepository(f"{store.url} is a repository already", hint="use it as it is, or choose another address")
+
+
+def _read_config(store: Store) -> bytes:
+    try:
+        return store.get(layout.CONFIG)
+    except ObjectNotFound as error:
+        raise NotARepository(
+            f"{store.url} is no Moraine repository", hint=f"`moraine repo init {store.url}` makes one"
+        ) from error
+
+
+def _parse_config(data: bytes) -> RepositoryConfig:
+    content = read_open(data, key=layout.CONFIG, keyring=None)
+    if content.get("format", 0) > FORMAT:
+        raise UnsupportedFormat(
+            f"the repository has format {content['format']}, this version reads up to {FORMAT}", hint="upgrade Moraine"
+        )
+    try:
+        config = RepositoryConfig(**content)
+        return replace(config, chunking=Chunking(**content["chunking"]))
+    except TypeError as error:
+        raise DamagedObject(f"{layout.CONFIG} lacks or has too many fields: {error}", object=layout.CONFIG) from error
+
+
+def _read_slots(store: Store) -> list[dict[str, Any]]:
+    return [read_open(store.get(info.key), key=info.key, keyring=None) for info in store.list(layout.SLOTS)]
+
+
+def _unlock(store: Store, config: RepositoryConfig, passphrase: Passphrase) -> Keyring:
+    if not config.encrypted:
+        return Keyring.plain(config.id)
+    slots = _read_slots(store)
+    if not slots:
+        raise MissingObject(
+            "the repository has no key slot", hint="restore keys/ from a copy of the store", object=layout.SLOTS
+        )
+    secret = passphrase()
+    for slot in slots:
+        keyring = unwrap_with_passphrase(slot, secret, config.id)
+        if keyring:
+            return keyring
+    raise wrong_passphrase(len(slots))

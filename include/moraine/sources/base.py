@@ -1,0 +1,95 @@
+"""The ports to what is backed up. A source lists entries as Arrow batches and hands out their bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+import pyarrow as pa
+
+
+@dataclass(frozen=True, slots=True)
+class ListShard:
+    """A part of the source that one `list` task walks: the subtrees of `roots`, or the rest above them."""
+
+    name: str
+    roots: tuple[bytes, ...] = (b"",)
+    stop_at: tuple[bytes, ...] = ()  # subtrees that other shards walk
+
+
+class Stamp(NamedTuple):
+    """What tells whether a file is still the one that was listed: bytes, ns since 1970, ns, inode number."""
+
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+
+
+@dataclass(slots=True)
+class Attributes:
+    """What a listing does not see: read once per changed entry."""
+
+    target: bytes | None = None
+    xattrs: bytes | None = None
+    owner: str | None = None
+    group: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFacts:
+    """What the probe at `open` saw."""
+
+    root: str
+    device: int
+    history: bool = False  # can be read as of a time in the past
+    notes: tuple[str, ...] = ()
+    info: dict[str, str] = field(default_factory=dict)
+
+
+class OpenFile(Protocol):
+    """One file being read, front to back. Every method raises SourceVanished, SourceDenied or SourceError."""
+
+    stamp: Stamp  # as it was opened
+
+    def extents(self) -> list[tuple[int, int]] | None:
+        """(offset, length) of the parts that hold data; None when the file has no holes."""
+
+    def readinto(self, view: memoryview) -> int:
+        """Fill `view` with the next stored bytes, holes left out; 0 at the end."""
+
+    def finish(self) -> Stamp:
+        """The stamp once more, then close. A different stamp means that the file changed while it was read."""
+
+    def close(self) -> None:
+        """Close without looking again; closing twice is fine."""
+
+
+class Reader(Protocol):
+    """Reads entries of a source; made for rows that come in manifest order. Not shared between threads."""
+
+    def open(self, directory: bytes, name: bytes) -> OpenFile:
+        """Open a regular file; never follows a symlink, never blocks on a FIFO or device."""
+
+    def attributes(self, directory: bytes, name: bytes, kind: int, uid: int, gid: int) -> Attributes:
+        """Symlink target, extended attributes, owner names."""
+
+
+class Source(Protocol):
+    """Something that can be backed up."""
+
+    kind: str
+
+    def probe(self) -> SourceFacts:
+        """Look at the source before anything is written. Raises SourceMissing, SourceUnmounted, SourceDenied."""
+
+    def shards(self, want: int) -> list[ListShard]:
+        """Split the listing into about `want` parts, breadth first; one is fine."""
+
+    def list(self, shard: ListShard) -> Iterator[pa.RecordBatch]:
+        """Entries of the shard: batches of `model.entry.INVENTORY`, rows in manifest order."""
+
+    def reader(self) -> AbstractContextManager[Reader]:
+        """Open a reader."""

@@ -1,0 +1,93 @@
+"""backup: all steps of one run in one process, for the command line, scripts and tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from moraine.model.policy import Policy
+from moraine.model.progress import Progress
+from moraine.model.window import Window
+from moraine.repository.keys import Entropy
+from moraine.repository.repository import Repository
+from moraine.sources.base import Source
+from moraine.steps.close import close_run
+from moraine.steps.commit import Committed, commit
+from moraine.steps.copy import copy_shard
+from moraine.steps.diff import diff_entries
+from moraine.steps.gate import gate_changes
+from moraine.steps.list import list_entries
+from moraine.steps.open import open_run
+from moraine.steps.run import Clock
+from moraine.steps.verify import verify_shard
+from moraine.stores.base import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who runs this: lets the next run tell a dead predecessor from one that is still at work."""
+
+    host: str
+    mark: str
+    alive: Callable[[str], bool]  # whether the process of a mark still lives on this host
+
+
+def backup(
+    repository: Repository,
+    policy: Policy,
+    source: Source,
+    *,
+    clock: Clock,
+    entropy: Entropy,
+    holder: Holder,
+    work: Store,
+    progress: Progress | None = None,
+    ignore_gate: bool = False,
+) -> Committed:
+    """One snapshot, from open to close; working files go to `work` (a memory store will do).
+
+    A run that was killed is taken over: what it had stored is used. Two runs at once are safe and both commit.
+
+    Raises:
+        Every error of the steps.
+    """
+    repository.log.refresh()
+    run = open_run(
+        repository,
+        policy,
+        source,
+        run=_run_name(repository, policy, holder),
+        window=_window(repository, policy, clock),
+        clock=clock,
+        entropy=entropy,
+        work=work,
+        host=holder.host,
+        holder=holder.mark,
+        progress=progress,
+    )
+    diffed = diff_entries(run, [list_entries(run, shard) for shard in source.shards(policy.shards.list)])
+    if not ignore_gate:
+        gate_changes(run, diffed)
+    copied = [copy_shard(run, diffed.changes, shard.number) for shard in diffed.shards]
+    committed = commit(
+        run, diffed, [c.outcome for c in copied], [verify_shard(run, c.outcome).evidence for c in copied]
+    )
+    close_run(repository, run.session.id, clock=clock, work=work)
+    return committed
+
+
+def _run_name(repository: Repository, policy: Policy, holder: Holder) -> str:
+    """The open session of a dead process on this host is gone on with; a live one is left alone."""
+    own = f"cli/{policy.policy}/{holder.host}/{holder.mark}"
+    for session in repository.state.sessions.values():
+        mine = session.policy == policy.policy and session.host == holder.host and session.run.startswith("cli/")
+        if mine and not holder.alive(session.holder):
+            return session.run
+    return own
+
+
+def _window(repository: Repository, policy: Policy, clock: Clock) -> Window:
+    """Without a schedule a snapshot stands for the time since the one before."""
+    now = clock()
+    ends = [record.window.end for record in repository.state.live(policy.policy)]
+    return Window(min(max(ends, default=now), now), now)

@@ -1,0 +1,229 @@
+"""Checks packs: there, whole by their trailers, what the index says of them, and as much of their content as asked.
+
+Memory: 8 bytes for each stored chunk, besides one batch of packs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from blake3 import blake3
+
+from moraine.errors import IntegrityError, KeyUnavailable, MissingObject, MoraineError
+from moraine.model.progress import Progress
+from moraine.repository import layout
+from moraine.repository.chunks import Lost
+from moraine.repository.index import Index
+from moraine.repository.packs import read_trailer
+from moraine.repository.repository import Repository
+from moraine.steps.check_findings import Findings, Problem
+
+_BATCH = 32  # packs looked at together
+_THREADS = 8  # trailers read at once: each is two small requests
+_MIX = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0x27D4EB2F165667C5, 0xD6E8FEB86659FD93)
+
+Marks = npt.NDArray[np.uint64]
+
+
+@dataclass(slots=True)
+class _Pack:
+    """What is known of one pack."""
+
+    number: int
+    size: int = -1  # in the store; -1: not there
+    end: int = 0  # of the last frame the index knows
+    trailer: bool = False
+    problem: Problem | None = None
+    lost: list[pa.Array] = field(default_factory=list)  # ids that cannot be read; all of them when nothing can
+
+
+def check_packs(
+    repository: Repository, index: Index, findings: Findings, *, share: float, seed: bytes, progress: Progress
+) -> None:
+    """Look at every pack that the index names, and read this share of them to the last byte.
+
+    Args:
+        repository: the repository.
+        index: its readable segments.
+        findings: takes what is found.
+        share: of packs to read, 0 to 1.
+        seed: decides which: another seed, another share.
+        progress: told of bytes read.
+    """
+    check = _Check(repository, index, findings, progress)
+    check.list_packs()
+    check.look(share, seed)
+    check.compare()
+
+
+class _Check:
+    def __init__(self, repository: Repository, index: Index, findings: Findings, progress: Progress) -> None:
+        self._repository = repository
+        self._index = index
+        self._findings = findings
+        self._progress = progress
+        self._packs: dict[str, _Pack] = {}
+        self._marks: list[Marks] = []
+        self._locked = False  # this key may not open packs
+
+    def list_packs(self) -> None:
+        """Which packs there should be, and which there are."""
+        for segment in self._index.segments:
+            table = self._index.load(segment, ["pack", "offset", "length"])
+            ends = pc.add(table["offset"].cast(pa.int64()), table["length"].cast(pa.int64()))
+            named = pa.table({"pack": table["pack"].cast(pa.string()), "end": ends})
+            for row in named.group_by("pack").aggregate([("end", "max")]).to_pylist():
+                pack = self._packs.setdefault(row["pack"], _Pack(len(self._packs)))
+                pack.end = max(pack.end, row["end_max"])
+        orphans = orphan_bytes = 0
+        for info in self._repository.store.list(layout.PACKS):
+            if info.key in self._packs:
+                self._packs[info.key].size = info.size
+            else:
+                orphans, orphan_bytes = orphans + 1, orphan_bytes + info.size
+        self._findings.count("packs", len(self._packs))
+        self._findings.count("pack_bytes", sum(max(pack.size, 0) for pack in self._packs.values()))
+        self._findings.count("orphan_packs", orphans)
+        if orphans:
+            message = f"{orphans} packs ({orphan_bytes} bytes) are in no index: of a run under way, or left by one"
+            self._findings.note("orphan-packs", message)
+
+    def look(self, share: float, seed: bytes) -> None:
+        """Trailers of all packs, content of some."""
+        there = []
+        for key, pack in self._packs.items():
+            if pack.size < 0:
+                self._fault(key, "pack-missing", "is gone")
+            else:
+                there.append(key)
+                if pack.size < pack.end:
+                    self._fault(key, "pack-damaged", f"has {pack.size} bytes, the index knows content up to {pack.end}")
+        chosen = {key for key in there if _drawn(key, seed) < share}
+        self._progress.start("check", len(there), sum(self._packs[key].size for key in chosen))
+        for start in range(0, len(there), _BATCH):
+            batch = there[start : start + _BATCH]
+            trailers = dict(zip(batch, self._trailers(batch), strict=True))
+            self._read([table for key, table in trailers.items() if table is not None and key in chosen])
+            self._progress.advance(files=len(batch))
+        self._findings.count("packs_read", len(chosen) if not self._locked else 0)
+        self._progress.finish("check")
+        if self._locked:
+            self._findings.note(
+                "packs-locked", "this key cannot open packs: of their content only that it is there was checked"
+            )
+
+    def compare(self) -> None:
+        """What the index says of packs against their trailers; and which of its chunks are lost."""
+        known = np.sort(np.concatenate(self._marks)) if self._marks else np.empty(0, np.uint64)
+        faulty = pa.array([key for key, pack in self._packs.items() if pack.problem], pa.string())
+        suspect: list[pa.Table] = []
+        for segment in self._index.segments:
+            table = self._index.load(segment)
+            self._compare_marks(table, known)
+            suspect.append(table.filter(pc.is_in(table["pack"].cast(pa.string()), value_set=faulty)))
+        for part in suspect:
+            self._lose(part)
+
+    def _trailers(self, keys: list[str]) -> Iterator[pa.Table | None]:
+        def read(key: str) -> pa.Table | MoraineError:
+            try:
+                return read_trailer(self._repository.store, self._repository.keyring, key, self._packs[key].size)
+            except (IntegrityError, KeyUnavailable) as error:
+                return error
+
+        with ThreadPoolExecutor(_THREADS, thread_name_prefix="trailer") as pool:
+            for key, found in zip(keys, pool.map(read, keys), strict=True):
+                if isinstance(found, KeyUnavailable):
+                    self._locked = True
+                    yield None
+                elif isinstance(found, MoraineError):
+                    kind = "missing" if isinstance(found, MissingObject) else "damaged"
+                    self._fault(key, f"pack-{kind}", found.message)
+                    yield None
+                else:
+                    self._packs[key].trailer = True
+                    self._marks.append(_marks(found, np.full(found.num_rows, self._packs[key].number)))
+                    yield found
+
+    def _read(self, tables: list[pa.Table]) -> None:
+        """Open every frame of some packs and hash every chunk."""
+        if not tables or self._locked:
+            return
+        table = pa.concat_tables(tables).unify_dictionaries()
+        names = table["pack"].cast(pa.string()).combine_chunks()
+        ids = table["id"].combine_chunks()
+
+        def lost(found: Lost) -> None:
+            rows = pa.array(found.rows)
+            key = names[int(found.rows[0])].as_py()
+            self._fault(key, "pack-damaged", found.error.message)
+            self._packs[key].lost.append(ids.take(rows))
+
+        for opened in self._repository.chunks.read(table, lost=lost):
+            self._findings.count("bytes_read", len(opened.data))
+            self._findings.count("chunks_read", len(opened.rows))
+            self._progress.advance(bytes=len(opened.data))
+            opened.release()
+
+    def _compare_marks(self, table: pa.Table, known: Marks) -> None:
+        names = table["pack"].combine_chunks()
+        names = names if pa.types.is_dictionary(names.type) else names.dictionary_encode()
+        packs = [self._packs[key] for key in names.dictionary.to_pylist()]
+        which = np.asarray(names.indices)
+        marks = _marks(table, np.array([pack.number for pack in packs], np.uint64)[which])
+        at = np.searchsorted(known, marks)
+        there = np.zeros(len(marks), bool)
+        inside = at < len(known)
+        there[inside] = known[at[inside]] == marks[inside]
+        wrong = ~there & np.array([pack.trailer for pack in packs], bool)[which]
+        for number in np.unique(which[wrong]).tolist():
+            rows = np.flatnonzero(wrong & (which == number))
+            key = names.dictionary[number].as_py()
+            self._fault(key, "index-wrong", f"{len(rows)} chunks are not where the index says")
+            packs[number].lost.append(table["id"].combine_chunks().take(pa.array(rows)))
+
+    def _lose(self, table: pa.Table) -> None:
+        """Charge faulty packs with those of their chunks that the index would send a reader for, in vain."""
+        names = table["pack"].cast(pa.string())
+        for key in pc.unique(names).to_pylist():
+            pack = self._packs[key]
+            rows = table.filter(pc.equal(names, key))
+            assert pack.problem
+            if pack.size < 0:
+                self._findings.lose(pack.problem, rows["id"].combine_chunks())
+                continue
+            if not pack.trailer and not self._locked:  # the frames may be whole: the index still finds them
+                self._read([rows])
+            gone = pa.concat_arrays([pa.array([], pa.binary(32)), *pack.lost])
+            self._findings.lose(
+                pack.problem, rows["id"].combine_chunks().filter(pc.is_in(rows["id"].combine_chunks(), gone))
+            )
+
+    def _fault(self, key: str, code: str, message: str) -> None:
+        """The first thing wrong with a pack stands for all."""
+        pack = self._packs[key]
+        if pack.problem is None:
+            pack.problem = self._findings.add(code, key, message)
+
+
+def _drawn(key: str, seed: bytes) -> float:
+    """A number from 0 up to 1 that a key and a seed decide."""
+    return int.from_bytes(blake3(seed + key.encode()).digest(6), "big") / (1 << 48)
+
+
+def _marks(table: pa.Table, packs: npt.NDArray[np.integer]) -> Marks:
+    """64 bits that say which chunk lies where: rows that differ anywhere get different ones, but for an accident."""
+    ids = table["id"].combine_chunks()
+    words = np.frombuffer(ids.buffers()[1], "<u8")[4 * ids.offset : 4 * (ids.offset + len(ids))]
+    mark: Marks = words[::4].astype(np.uint64)
+    columns = [packs, *(table[name].to_numpy() for name in ("offset", "length", "at", "size"))]
+    for column, factor in zip(columns, _MIX, strict=True):
+        mark = (mark ^ (column.astype(np.uint64) + np.uint64(1))) * np.uint64(factor)
+        mark ^= mark >> np.uint64(29)
+    return mark

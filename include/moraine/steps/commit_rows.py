@@ -1,0 +1,94 @@
+"""The change set's rows as they go into the manifest: what was listed, completed by what the copy found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from moraine.engine.rows import match, sorted_rows
+from moraine.errors import CommitRefused
+from moraine.model.entry import MANIFEST, Kind, Op
+from moraine.model.snapshot import Totals
+from moraine.repository.manifest import DELTA
+from moraine.steps.diff import Diffed
+from moraine.steps.run import Run
+
+
+def final_rows(run: Run, diffed: Diffed, copied: dict[int, Any], tally: Tally) -> Iterator[pa.Table]:
+    """The change set's rows as they go into the manifest (DELTA), in order."""
+    part, results = -1, MANIFEST.empty_table()
+    for piece in run.work.load_json(diffed.changes)["pieces"]:
+        if piece["part"] != part:
+            part = piece["part"]
+            results = _results(run, copied.get(part))
+        table = _final(run.work.load_table(piece["ref"]), results, part, tally)
+        if table.num_rows:
+            yield table
+
+
+def _results(run: Run, outcome: Any) -> pa.Table:
+    tables = [run.work.load_table(ref) for ref in outcome["results"]] if outcome else []
+    # Two attempts of one shard may both have left rows: both were verified, either is right, the later is taken.
+    return sorted_rows(pa.concat_tables([MANIFEST.empty_table(), *tables]).unify_dictionaries())
+
+
+def _final(changes: pa.Table, results: pa.Table, part: int, tally: Tally) -> pa.Table:
+    looked = changes["shard"].to_numpy() >= 0
+    wanted, rest = changes.filter(pa.array(looked)), changes.filter(pa.array(~looked))
+    at = match(wanted, results)
+    if (at < 0).any():
+        raise CommitRefused(
+            f"copy shard {part} left {int((at < 0).sum()):,} entries out",
+            hint=f"clear map index {part} of `copy`",
+            shards=[part],
+        )
+    found = results.take(pa.array(at)).append_column(DELTA.field("op"), wanted["op"])
+    tally.correct(wanted, found)
+    sample = wanted["op"].to_numpy() == Op.REHASH
+    if sample.any():
+        same = pc.equal(found["digest"], wanted["digest"]).fill_null(False).to_numpy(zero_copy_only=False)
+        found = found.filter(pa.array(~(sample & same)))
+    if not rest.num_rows:
+        return found.select(DELTA.names)
+    return sorted_rows(pa.concat_tables([found.select(DELTA.names), rest.select(DELTA.names)]))
+
+
+class Tally:
+    """The snapshot's totals: what was listed, corrected by what the copy found."""
+
+    def __init__(self, counts: dict[str, int], outcomes: list[Any]) -> None:
+        self._counts = counts
+        self._sums = {
+            name: sum(doc["totals"].get(name, 0) for doc in outcomes)
+            for name in ("added_bytes", "stored_bytes", "racy", "vanished", "denied")
+        }
+        self._more_bytes = 0
+
+    def correct(self, listed: pa.Table, found: pa.Table) -> None:
+        """Note that rows turned out as `found`."""
+        self._more_bytes += _file_bytes(found) - _file_bytes(listed)
+
+    def totals(self) -> Totals:
+        """The totals, once all rows have gone by."""
+        counts = self._counts
+        return Totals(
+            files=counts["files"],
+            directories=counts["directories"],
+            others=counts["entries"] - counts["files"] - counts["directories"],
+            bytes=counts["bytes"] + self._more_bytes,
+            changed=counts["changes"] - counts["deleted"] - counts["rehash"],
+            removed=counts["deleted"],
+            added_bytes=self._sums["added_bytes"],
+            stored_bytes=self._sums["stored_bytes"],
+            racy=self._sums["racy"],
+            vanished=self._sums["vanished"],
+            denied=self._sums["denied"] + counts["denied"],
+        )
+
+
+def _file_bytes(table: pa.Table) -> int:
+    return int(table["size"].to_numpy()[table["kind"].to_numpy() == Kind.FILE].sum(dtype=np.int64))

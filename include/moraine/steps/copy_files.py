@@ -1,0 +1,164 @@
+"""Reads one file into chunks, once when it holds still, and says how far the result can be trusted."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import NamedTuple
+
+from blake3 import blake3
+
+from moraine.engine.chunking import Chunking, Cutter
+from moraine.model.entry import Kind, State
+from moraine.repository.sealing import ChunkWriter
+from moraine.sources.base import Attributes, OpenFile, Reader, Stamp
+from moraine.steps.copy_chunks import NewChunks
+
+ATTEMPTS = 4  # a file that changes under every one of them is stored as it was read last
+_CLOCK_EVERY = 64  # files; an older reading of the clock only makes more files count as racy
+
+Extents = list[tuple[int, int]]
+Listed = tuple[int, int, int, int]  # a Stamp's values as the listing saw them
+
+
+class Content(NamedTuple):
+    """What was read of a file: the columns of its row."""
+
+    digest: bytes
+    chunks: list[bytes] | None
+    extents: bytes | None
+    size: int
+    state: int
+    stamp: Stamp
+    attributes: Attributes
+
+
+class FileReader:
+    """Reads files of one source into `chunks`."""
+
+    def __init__(
+        self,
+        reader: Reader,
+        chunks: NewChunks,
+        writer: ChunkWriter,
+        chunking: Chunking,
+        *,
+        id_key: bytes,
+        small: int,
+        racy_window: float,
+        now: Callable[[], float],
+        advance: Callable[[int], None],
+    ) -> None:
+        self._reader = reader
+        self._chunks = chunks
+        self._writer = writer
+        self._chunking = chunking
+        self._key = id_key
+        self._small = small
+        self._window = racy_window
+        self._now = now
+        self._advance = advance
+        self._empty = blake3(b"", key=id_key).digest()
+        self._clock_in = 0
+        self._racy_from = 0  # ns: a file that changed since then may change again within the same tick
+
+    def read(self, directory: bytes, name: bytes, uid: int, gid: int, listed: Listed) -> Content:
+        """Read one file. Raises SourceVanished, SourceDenied or another SourceError."""
+        for attempt in range(1, ATTEMPTS + 1):
+            racy_from = self._clock()
+            file = self._reader.open(directory, name)
+            try:
+                stamp = file.stamp
+                extents = file.extents()
+                stored = stamp.size if extents is None else sum([length for _, length in extents])
+                if stored <= self._small:
+                    ids, got = None, self._chunks.read(file, stored)
+                else:
+                    ids, got = self._large_file(file, stored)
+                # While the file is open, a source may read its attributes through it: cheaper than by name.
+                attributes = self._reader.attributes(directory, name, Kind.FILE, uid, gid)
+                still = file.finish() == stamp and got == stored
+            except BaseException:
+                file.close()
+                raise
+            if still or attempt == ATTEMPTS:
+                break
+        racy = not still or stamp != listed or stamp.mtime_ns >= racy_from or stamp.ctime_ns >= racy_from
+        state = State.RACY if racy else State.OK
+        if ids is None and extents is None:
+            return Content(self._chunks.keep(got) if got else self._empty, None, None, got, state, stamp, attributes)
+        if ids is None:
+            ids = [self._chunks.keep(got)] if got else []
+        packed, size = _pack_extents(extents, stamp.size, got)
+        return Content(self._digest(ids), ids if len(ids) > 1 else None, packed, size, state, stamp, attributes)
+
+    def _digest(self, ids: list[bytes]) -> bytes:
+        if len(ids) == 1:
+            return ids[0]
+        return blake3(b"moraine digest v1" + b"".join(ids), key=self._key).digest() if ids else self._empty
+
+    def _large_file(self, file: OpenFile, stored: int) -> tuple[list[bytes], int]:
+        self._clock_in = 0
+        ids: list[bytes] = []
+        total = fill = 0
+        cutter: Cutter | None = None
+        block = self._writer.block()
+        try:
+            while True:
+                count = _fill(file, block.view[fill : self._span(cutter)], stored - total)
+                self._advance(count)
+                total += count
+                fill += count
+                last = total == stored or fill < self._span(cutter)
+                if cutter is None:
+                    cutter = self._chunking.choose(block.view[:fill])
+                    if not last and cutter.span > fill:
+                        continue
+                ends = cutter.cut(block.view[:fill], last)
+                ids += self._chunks.store(block, ends)
+                if last:
+                    return ids, total
+                block, old = self._writer.block(), block
+                done = ends[-1]
+                block.view[: fill - done] = old.view[done:fill]
+                fill -= done
+                old.release()
+        finally:
+            block.release()
+
+    def _span(self, cutter: Cutter | None) -> int:
+        return cutter.span if cutter else self._chunking.first_span
+
+    def _clock(self) -> int:
+        if not self._clock_in:
+            self._clock_in = _CLOCK_EVERY
+            self._racy_from = int((self._now() - self._window) * 1e9)
+        self._clock_in -= 1
+        return self._racy_from
+
+
+def _fill(file: OpenFile, view: memoryview, most: int) -> int:
+    """Read until `view` is full, `most` bytes are there, or the file ends."""
+    want = min(len(view), most)
+    got = 0
+    while got < want:
+        count = file.readinto(view[got:want])
+        if not count:
+            break
+        got += count
+    return got
+
+
+def _pack_extents(extents: Extents | None, size: int, got: int) -> tuple[bytes | None, int]:
+    """The stored form of the extents that `got` bytes fill, and the size of the file that ends with them."""
+    if extents is None:
+        return None, got
+    kept: Extents = []
+    left = got
+    for offset, length in extents:
+        if left:
+            kept.append((offset, min(length, left)))
+            left -= kept[-1][1]
+    whole = kept == extents
+    packed = struct.pack(f"<{2 * len(kept)}q", *(number for pair in kept for number in pair))
+    return packed, size if whole else sum(kept[-1], 0) if kept else 0

@@ -1,0 +1,69 @@
+"""list: walk one part of the source and keep what was seen as an inventory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from moraine.engine.rows import rechunk
+from moraine.model.entry import Kind, State
+from moraine.repository.work import Ref
+from moraine.sources.base import ListShard
+from moraine.steps.run import Run
+
+PIECE_ROWS = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One part of the source, listed."""
+
+    inventory: Ref
+    entries: int
+    files: int
+    directories: int
+    bytes: int
+    denied: int
+
+
+class _Counts:
+    def __init__(self) -> None:
+        self.entries = self.files = self.directories = self.bytes = self.denied = 0
+
+    def add(self, table: pa.Table) -> None:
+        kind = table["kind"].to_numpy()
+        files = kind == Kind.FILE
+        self.entries += table.num_rows
+        self.files += int(np.count_nonzero(files))
+        self.directories += int(np.count_nonzero(kind == Kind.DIRECTORY))
+        self.bytes += int(table["size"].to_numpy()[files].sum())
+        self.denied += int(np.count_nonzero(table["state"].to_numpy() == State.DENIED))
+
+
+def list_entries(run: Run, shard: ListShard) -> Listed:
+    """List one part of the source into an inventory.
+
+    Raises:
+        SourceMissing, SourceDenied: the part's root cannot be read.
+    """
+    run.progress.start("list")
+    counts = _Counts()
+    pieces = ((0, table) for table in rechunk(_counted(run, shard, counts), PIECE_ROWS))
+    inventory = run.work.save_pieces(run.unique(f"inventory/{shard.name}"), pieces)
+    run.progress.finish("list")
+    return Listed(inventory, counts.entries, counts.files, counts.directories, counts.bytes, counts.denied)
+
+
+def _counted(run: Run, shard: ListShard, counts: _Counts) -> Iterator[pa.Table]:
+    for table in _tables(run.source.list(shard)):
+        counts.add(table)
+        run.progress.advance(files=table.num_rows)
+        yield table
+
+
+def _tables(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+    for batch in batches:
+        yield pa.Table.from_batches([batch])

@@ -1,0 +1,97 @@
+"""open: look before writing, then say in the log that a run begins."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+from moraine.model.log import LogState, Session
+from moraine.model.policy import Policy
+from moraine.model.progress import Progress
+from moraine.model.window import Window
+from moraine.repository.keys import Entropy
+from moraine.repository.repository import Repository
+from moraine.sources.base import Source
+from moraine.steps.run import Clock, Run, resume_run
+from moraine.stores.base import Store
+
+ABANDON_AFTER = timedelta(days=14)
+
+
+def open_run(
+    repository: Repository,
+    policy: Policy,
+    source: Source,
+    *,
+    run: str,
+    window: Window,
+    clock: Clock,
+    entropy: Entropy,
+    work: Store | None = None,
+    host: str = "",
+    holder: str = "",
+    late: bool = False,
+    progress: Progress | None = None,
+) -> Run:
+    """Open a session for `run`, or take over the one it has open with a higher attempt token.
+
+    Args:
+        repository: where the snapshot goes.
+        policy: what is protected.
+        source: its reader; probed before anything is written.
+        run: identity of the logical run; a retry of the same run names the same one.
+        window: what the snapshot will stand for.
+        clock: the present, aware.
+        entropy: random bytes.
+        work: where working files go; the repository when None.
+        host: where this runs, for people.
+        holder: marks the process on that host.
+        late: the window was over long before.
+        progress: told what happens.
+
+    Raises:
+        SourceMissing, SourceUnmounted, SourceDenied: from the probe; nothing was written.
+        ClockSkew: the clock is behind the log.
+    """
+    source.probe()
+    now = clock()
+    repository.log.refresh()
+    _abandon_stale(repository, policy, clock)
+    session_id = repository.new_id(now)
+    opened: list[Session] = []
+
+    def body(state: LogState) -> Session:
+        before = next((s for s in state.sessions.values() if s.run == run and s.policy == policy.policy), None)
+        if before:
+            return replace(before, attempt=before.attempt + 1, host=host, holder=holder)
+        parents = state.live(policy.policy)
+        parent = max(parents, key=lambda s: (s.window.end, s.captured_at)).id if parents else None
+        return Session(
+            session_id, run, 1, policy.policy, window, parent, now, state.number, host=host, holder=holder, late=late
+        )
+
+    def prepare(state: LogState) -> dict[str, object]:
+        opened[:] = [body(state)]
+        return {"session": opened[0].to_dict()}
+
+    repository.log.append("open-session", prepare, now=now)
+    session = opened[0]
+    return resume_run(
+        repository,
+        policy,
+        source,
+        session.id,
+        session.attempt,
+        clock=clock,
+        entropy=entropy,
+        work=work,
+        progress=progress,
+    )
+
+
+def _abandon_stale(repository: Repository, policy: Policy, clock: Clock) -> None:
+    """Sessions of this policy that nobody has gone on with for two weeks are given up, in the log."""
+    now = clock()
+    for session in list(repository.state.sessions.values()):
+        if session.policy == policy.policy and now - session.opened_at > ABANDON_AFTER:
+            repository.log.append("abandon-session", {"session": session.id, "reason": "stale"}, now=now)

@@ -1,0 +1,162 @@
+"""Content of files on its way from packs into a target: each frame is read once, its files are written as it passes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from moraine.errors import MissingObject
+from moraine.model.progress import Progress
+from moraine.repository.chunks import Lost, Opened
+from moraine.repository.index import Index
+from moraine.repository.repository import Repository
+from moraine.repository.tables import LOCATION
+from moraine.sources.target import Code, TargetWriter
+from moraine.steps.restore_judge import Verdicts
+from moraine.steps.restore_rows import Numbers, Window
+
+_NO_DATA = memoryview(b"")
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """Which chunk goes where: element i is a piece of a file. Sorted by `place`."""
+
+    file: Numbers  # row of the window
+    place: Numbers  # row of `locations`
+    offset: Numbers  # in the stored bytes of the file
+    locations: pa.Table  # LOCATION, one row for each chunk
+    first: Numbers  # the pieces of place p are first[p] … first[p + 1]
+    lost: Numbers  # files with a chunk that no index has
+
+
+def stored_files(window: Window, keyed_empty: bytes) -> tuple[Numbers, Numbers]:
+    """Rows whose digest is the id of their only chunk, and rows without stored bytes; what has a list is neither."""
+    single = ~window.valid("chunks")
+    nothing = pc.equal(window.table["digest"], pa.scalar(keyed_empty, pa.binary(32))).fill_null(False)
+    empty = np.asarray(nothing) & single
+    return np.flatnonzero(single & ~empty & window.valid("digest")), np.flatnonzero(empty)
+
+
+def find_pieces(window: Window, index: Index, keyed_empty: bytes) -> Pieces:
+    """The pieces of all files of a window (every row a file with content)."""
+    single, _ = stored_files(window, keyed_empty)
+    lists = window.table["chunks"].combine_chunks()
+    ids = pa.concat_arrays([_array(window.table["digest"]).take(pa.array(single)), _array(pc.list_flatten(lists))])
+    file = np.concatenate([single, np.asarray(_array(pc.list_parent_indices(lists)), dtype=np.int64)])
+    known, locations = locate(index, pc.unique(ids))
+    place = np.asarray(pc.index_in(ids, value_set=known).fill_null(-1).to_numpy(zero_copy_only=False), dtype=np.int64)
+    lost = np.unique(file[place < 0])
+    whole = ~np.isin(file, lost)
+    file, place = file[whole], place[whole]
+    size = locations["size"].to_numpy().astype(np.int64)[place]
+    offset = _offsets(file, size)
+    order = np.argsort(place, kind="stable")
+    first = np.searchsorted(place[order], np.arange(locations.num_rows + 1))
+    return Pieces(file[order], place[order], offset[order], locations, first, lost)
+
+
+def locate(index: Index, ids: pa.Array) -> tuple[pa.Array, pa.Table]:
+    """The ids that an index has, and their places, row by row; the others are left out."""
+    if not len(ids):
+        return ids, LOCATION.empty_table()
+    try:
+        table = index.locate(ids)
+    except MissingObject:
+        ids = ids.filter(pa.array(index.contains(ids.to_pylist())))
+        table = index.locate(ids)
+    return table["id"].combine_chunks(), table
+
+
+@dataclass(slots=True)
+class ContentWriter:
+    """Writes the content of a window's files into a target."""
+
+    repository: Repository
+    writer: TargetWriter
+    progress: Progress
+    _before: int = 0  # rows of windows written before: numbers of large files are never used twice
+
+    def write(self, window: Window, verdicts: Verdicts) -> None:
+        """Write files; every row of the window is one to be written."""
+        keyed_empty = self.repository.keyring.chunk_id(b"")
+        _, empty = stored_files(window, keyed_empty)
+        if len(empty):
+            zeros = [0] * len(empty)
+            self.writer.files(window.rows(empty, verdicts), _NO_DATA, zeros, zeros)
+            self.progress.advance(files=len(empty))
+        pieces = find_pieces(window, self.repository.index, keyed_empty)
+        for row in pieces.lost.tolist():
+            self._note_lost(window, row, "a chunk of it is in no index")
+        counts = np.bincount(pieces.file, minlength=len(window))
+        lost = self._on_lost(window, pieces)
+        for opened in self.repository.chunks.read(pieces.locations, lost=lost):
+            self._frame(window, verdicts, pieces, counts, opened)
+            opened.release()
+        self._before += len(window)
+
+    def _frame(
+        self, window: Window, verdicts: Verdicts, pieces: Pieces, counts: npt.NDArray[np.int64], opened: Opened
+    ) -> None:
+        """Hand out one frame: whole files together, pieces of larger ones one by one."""
+        number, chunk = _expand(pieces.first, opened.rows)
+        file = pieces.file[number]
+        whole = counts[file] == 1
+        if whole.any():
+            part = chunk[whole]
+            at, size = opened.at[part], opened.size[part]
+            self.writer.files(window.rows(file[whole], verdicts), opened.data, at.tolist(), size.tolist())
+            self.progress.advance(files=len(part), bytes=int(size.sum()))
+        for i in np.flatnonzero(~whole).tolist():
+            row, start = int(file[i]), int(opened.at[chunk[i]])
+            data = opened.data[start : start + int(opened.size[chunk[i]])]
+            known = self._before + row
+            if not self.writer.begun(known):
+                self.writer.begin(known, window.rows(file[i : i + 1], verdicts), int(counts[row]))
+            self.writer.write(known, int(pieces.offset[number[i]]), data)
+            self.progress.advance(bytes=len(data))
+
+    def _on_lost(self, window: Window, pieces: Pieces) -> Callable[[Lost], None]:
+        noted: set[int] = set()
+
+        def lost(found: Lost) -> None:
+            number, _ = _expand(pieces.first, found.rows)
+            for row in np.unique(pieces.file[number]).tolist():
+                if row not in noted:
+                    noted.add(row)
+                    self.writer.abandon(self._before + row)
+                    self._note_lost(window, row, found.error.message)
+
+        return lost
+
+    def _note_lost(self, window: Window, row: int, why: str) -> None:
+        self.writer.notes.add(Code.DAMAGED, window.path(row), f"not restored: {why}")
+
+
+def _expand(first: Numbers, places: Numbers) -> tuple[Numbers, Numbers]:
+    """The numbers of all pieces at these places, and for each the position of its place."""
+    begin, count = first[places], first[places + 1] - first[places]
+    which = np.repeat(np.arange(len(places)), count)
+    ends = np.cumsum(count)
+    numbers: Numbers = np.arange(int(ends[-1]) if len(ends) else 0) - np.repeat(ends - count - begin, count)
+    return numbers, which
+
+
+def _offsets(file: Numbers, size: Numbers) -> Numbers:
+    """Where each piece starts in its file; pieces of one file stand together, in order."""
+    before = np.cumsum(size) - size
+    if not len(file):
+        return before
+    fresh = np.ones(len(file), bool)
+    fresh[1:] = file[1:] != file[:-1]
+    offset: Numbers = before - before[np.flatnonzero(fresh)][np.cumsum(fresh) - 1]
+    return offset
+
+
+def _array(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column

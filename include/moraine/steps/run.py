@@ -1,0 +1,76 @@
+"""A run: what all steps of one session share, and how a later task gets hold of it again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from moraine.model.log import Session
+from moraine.model.policy import Policy
+from moraine.model.progress import NoProgress, Progress
+from moraine.repository.keys import Entropy
+from moraine.repository.repository import Repository
+from moraine.repository.work import WorkFiles
+from moraine.sources.base import Source
+from moraine.stores.base import Store
+
+Clock = Callable[[], datetime]
+
+
+@dataclass(slots=True)
+class Run:
+    """One attempt of one session."""
+
+    repository: Repository
+    policy: Policy
+    source: Source
+    session: Session
+    work: WorkFiles
+    clock: Clock
+    entropy: Entropy
+    progress: Progress = field(default_factory=NoProgress)
+
+    def unique(self, name: str) -> str:
+        """A name for a working file that no other attempt uses."""
+        return f"{name}-{self.repository.new_id(self.clock())}"
+
+
+def resume_run(
+    repository: Repository,
+    policy: Policy,
+    source: Source,
+    session_id: str,
+    attempt: int,
+    *,
+    clock: Clock,
+    entropy: Entropy,
+    work: Store | None = None,
+    progress: Progress | None = None,
+    committed: bool = False,
+) -> Run:
+    """The run of an open session.
+
+    Args:
+        repository: an opened repository.
+        policy: the policy of the run.
+        source: its reader.
+        session_id: from `open`.
+        attempt: from `open`.
+        clock: the present, aware.
+        entropy: random bytes.
+        work: where its working files are; the repository when None.
+        progress: told what happens.
+        committed: a session that has been committed will do too: for `commit`, which then answers as the first time.
+
+    Raises:
+        SessionClosed: it was committed, closed or abandoned.
+        Fenced: a newer attempt has taken over.
+    """
+    record = next((s for s in repository.state.snapshots.values() if s.session == session_id), None)
+    if committed and record:
+        session = Session(session_id, "", attempt, record.policy, record.window, None, record.captured_at, 0)
+    else:
+        session = repository.state.require_open(session_id, attempt)
+    files = WorkFiles(work or repository.store, repository.keyring, session.id, entropy)
+    return Run(repository, policy, source, session, files, clock, entropy, progress or NoProgress())

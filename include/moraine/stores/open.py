@@ -1,0 +1,131 @@
+"""From an address to a store: a path, file:///…, s3://bucket/prefix or memory://name.
+
+Here alone are the clock and the dice of retries chosen. A local store imports no SDK.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from moraine.errors import ConfigError
+from moraine.stores.base import Store
+from moraine.stores.local import LocalStore
+from moraine.stores.memory import MemoryStore
+
+if TYPE_CHECKING:
+    from obstore.store import S3CredentialProvider
+
+    from moraine.stores.s3 import AwsSession
+
+_memory: dict[str, MemoryStore] = {}
+_memory_lock = threading.Lock()
+
+
+def open_store(
+    url: str,
+    *,
+    endpoint_url: str | None = None,
+    session: AwsSession | None = None,
+    region: str | None = None,
+    environ: Mapping[str, str] | None = None,
+    patience: float = 60.0,
+) -> Store:
+    """The store at an address. Nothing is read or written yet.
+
+    Args:
+        url: a path, `file:///path`, `s3://bucket/prefix` or `memory://name` (shared by the whole process).
+        endpoint_url: of an S3 service that is not AWS.
+        session: a boto3 session that has credentials and perhaps a region.
+        region: of the bucket; else the session's, the environment's, us-east-1.
+        environ: where AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_PROFILE, AWS_REGION,
+            AWS_ENDPOINT_URL and AWS_CA_BUNDLE are looked up. Without a session or keys the AWS chain finds some.
+        patience: seconds for which a remote store that fails in passing is tried again.
+
+    Raises:
+        ConfigError: the address or the credentials cannot be used.
+    """
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        return _open_path(url)
+    if scheme == "file":
+        return _open_file(url)
+    if scheme == "memory":
+        with _memory_lock:
+            return _memory.setdefault(rest, MemoryStore(rest))
+    if scheme == "s3":
+        return _open_s3(url, endpoint_url, session, region, environ or {}, patience)
+    raise ConfigError(
+        f"{scheme}:// is no kind of store",
+        hint="use a path, file:///path, s3://bucket/prefix or memory://name",
+        url=url,
+    )
+
+
+def _open_path(path: str) -> Store:
+    if not path or path.startswith("~"):
+        raise ConfigError(f"{path!r} is not the path of a store", hint="write the whole path; ~ means nothing here")
+    return LocalStore(path)
+
+
+def _open_file(url: str) -> Store:
+    parts = urlsplit(url)
+    if parts.netloc not in ("", "localhost") or not parts.path:
+        raise ConfigError(f"{url} names another host", hint="write file:///path, with three slashes", url=url)
+    return _open_path(unquote(parts.path))
+
+
+def _open_s3(
+    url: str,
+    endpoint_url: str | None,
+    session: AwsSession | None,
+    region: str | None,
+    environ: Mapping[str, str],
+    patience: float,
+) -> Store:
+    from moraine.stores.retry import Patience, RetryingStore
+    from moraine.stores.s3 import S3Store
+
+    parts = urlsplit(url)
+    if not parts.netloc or "@" in parts.netloc or parts.query or parts.fragment:
+        raise ConfigError(
+            "an S3 address is s3://bucket/prefix",
+            hint="credentials come from a connection, a profile or AWS_* variables",
+        )
+    bundle = environ.get("AWS_CA_BUNDLE")
+    store = S3Store(
+        parts.netloc,
+        parts.path.strip("/"),
+        credentials=_credentials(session, environ),
+        region=region or (session and session.region_name) or _region(environ),
+        endpoint_url=endpoint_url or environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL"),
+        root_certificate=_read_bundle(bundle) if bundle else None,
+    )
+    return RetryingStore(store, Patience(time.sleep, time.monotonic, random.random, budget=patience))
+
+
+def _region(environ: Mapping[str, str]) -> str:
+    return environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or "us-east-1"
+
+
+def _credentials(session: AwsSession | None, environ: Mapping[str, str]) -> S3CredentialProvider:
+    from moraine.stores.s3 import chain_credentials, key_credentials, session_credentials
+
+    if session is not None:
+        return session_credentials(session)
+    access_key, secret_key = environ.get("AWS_ACCESS_KEY_ID"), environ.get("AWS_SECRET_ACCESS_KEY")
+    if access_key and secret_key:
+        return key_credentials(access_key, secret_key, environ.get("AWS_SESSION_TOKEN"))
+    return chain_credentials(environ.get("AWS_PROFILE"))
+
+
+def _read_bundle(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise ConfigError(f"cannot read AWS_CA_BUNDLE {path}: {error.strerror}", hint="correct or unset it") from error

@@ -1,0 +1,225 @@
+"""A store in an S3 bucket; the only module that uses obstore.
+
+Every object is one conditional PUT (`If-None-Match: *`), never a multipart upload, where servers are known to ignore
+the condition. The SDK's own retries are off: `retry` does that, where an ambiguous answer can be cleared up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Protocol
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import S3Store as Client
+
+from moraine.errors import ConfigError, ObjectExists, ObjectNotFound, StoreError, StoreUnavailable
+from moraine.stores.base import Buffer, ObjectInfo
+from moraine.stores.names import check_key, check_prefix, is_key
+from moraine.stores.s3_errors import failure
+
+if TYPE_CHECKING:
+    from obstore import ObjectMeta
+    from obstore.store import ClientConfig, S3Credential, S3CredentialProvider
+
+_PAGE = 1000
+_BULK = 1 << 20
+# botocore renews credentials 10 minutes before they end, so that what it hands out is good for at least that long.
+_CREDENTIALS_LIFE = timedelta(minutes=10)
+
+
+class AwsSession(Protocol):
+    """What is used of a `boto3.Session`."""
+
+    @property
+    def region_name(self) -> str | None:
+        """The session's region."""
+
+    def get_credentials(self) -> Any:
+        """Where its credentials come from."""
+
+
+class S3Store:
+    """Objects in a bucket, addressed by path; over plain http only when the endpoint's URL says so.
+
+    Not for use on both sides of a fork: the SDK's threads stay behind, so that a call would hang. It is refused.
+    """
+
+    def __init__(
+        self,
+        bucket: str,
+        prefix: str = "",
+        *,
+        credentials: S3CredentialProvider,
+        region: str = "us-east-1",
+        endpoint_url: str | None = None,
+        root_certificate: bytes | None = None,
+    ) -> None:
+        check_prefix(prefix and prefix + "/")
+        self.url = f"s3://{bucket}/{prefix}".removesuffix("/")
+        endpoint = endpoint_url or _aws_endpoint(region)
+        options: ClientConfig = {
+            "allow_http": endpoint.startswith("http://"),
+            "connect_timeout": "5s",
+            "timeout": "10m",
+            "user_agent": "moraine",
+        }
+        if root_certificate is not None:
+            options["root_certificate"] = root_certificate
+
+        def client(options: ClientConfig) -> Client:
+            return Client(
+                bucket,
+                prefix=prefix or None,
+                config={
+                    "endpoint": endpoint,
+                    "region": region,
+                    "disable_bulk_delete": True,
+                    # The SDK would take these from the environment.
+                    "virtual_hosted_style_request": False,
+                    "skip_signature": False,
+                    "unsigned_payload": False,
+                    "conditional_put": "etag",
+                },
+                client_options=options,
+                retry_config={"max_retries": 0},
+                credential_provider=credentials,
+            )
+
+        # The read timeout also runs while a body is sent: sending a large one takes a client without.
+        self._client = client({**options, "read_timeout": "60s"})
+        self._bulk = client(options)
+
+    def put(self, key: str, data: Buffer) -> None:
+        """Create an object by one conditional PUT. Raises ObjectExists."""
+        client = self._bulk if memoryview(data).nbytes > _BULK else self._client
+        try:
+            with self._call("write", key):
+                obstore.put(client, key, data, mode="create", use_multipart=False)
+        except ObjectExists as error:
+            # 409 says that another request for this key is under way, not how that one will end.
+            if error.context["status"] == 409 and not self._exists(key):
+                raise StoreUnavailable(f"{self.url}: {key} is being written", hint="try again", object=key) from error
+            raise
+
+    def get(self, key: str) -> bytes:
+        """The whole object. Raises ObjectNotFound."""
+        with self._call("read", key):
+            return obstore.get(self._client, key).bytes().to_bytes()
+
+    def get_range(self, key: str, start: int, length: int) -> bytes:
+        """A part of it, shorter only where the object ends. Raises ObjectNotFound."""
+        if length <= 0:  # HTTP has no empty range
+            self.head(key)
+            return b""
+        try:
+            with self._call("read", key):
+                return obstore.get_range(self._client, key, start=start, length=length).to_bytes()
+        except StoreError as error:
+            if error.context.get("status") == 416:  # begins where the object ends, or later
+                return b""
+            raise
+
+    def head(self, key: str) -> ObjectInfo:
+        """Size and time. Raises ObjectNotFound."""
+        with self._call("look at", key):
+            return _info(obstore.head(self._client, key))
+
+    def list(self, prefix: str, *, after: str | None = None) -> Iterator[ObjectInfo]:
+        """Objects under `prefix` in the byte order that S3 lists in, a page at a time."""
+        check_prefix(prefix)
+        if after is not None:
+            check_key(after)
+        return self._pages(prefix, after)
+
+    def delete(self, key: str) -> None:
+        """Remove an object; in a bucket with versions that hides it."""
+        with contextlib.suppress(ObjectNotFound), self._call("delete", key):
+            obstore.delete(self._client, key)
+
+    def _pages(self, prefix: str, after: str | None) -> Iterator[ObjectInfo]:
+        with self._call("list", prefix, check=False):
+            stream = iter(obstore.list(self._client, prefix or None, offset=after, chunk_size=_PAGE))
+        while True:
+            with self._call("list", prefix, check=False):
+                page = next(stream, None)
+            if page is None:
+                return
+            # Folders that a console made are objects named like them, which are not ours.
+            yield from (_info(meta) for meta in page if is_key(meta["path"]))
+
+    def _exists(self, key: str) -> bool:
+        try:
+            self.head(key)
+        except ObjectNotFound:
+            return False
+        return True
+
+    @contextlib.contextmanager
+    def _call(self, verb: str, key: str, *, check: bool = True) -> Iterator[None]:
+        """Around each call of the SDK: a key that is one, this process, an error of ours."""
+        if check:
+            check_key(key)
+        _stay_in_process(self.url)
+        try:
+            yield
+        except (BaseError, OSError) as error:
+            raise failure(error, verb=verb, key=key, url=self.url) from error
+
+
+def key_credentials(access_key: str, secret_key: str, token: str | None) -> S3CredentialProvider:
+    """Credentials that stay as they are."""
+    credential: S3Credential = {
+        "access_key_id": access_key,
+        "secret_access_key": secret_key,
+        "token": token,
+        "expires_at": None,
+    }
+    return lambda: credential
+
+
+def session_credentials(session: AwsSession) -> S3CredentialProvider:
+    """Credentials of a boto3 session, asked for again before they end. Raises ConfigError."""
+    from obstore.auth.boto3 import Boto3CredentialProvider  # imports boto3, which takes its time
+
+    try:
+        return Boto3CredentialProvider(session, ttl=_CREDENTIALS_LIFE)
+    except ValueError as error:
+        raise ConfigError(
+            "no AWS credentials were found", hint="name an Airflow connection, or set AWS_PROFILE or AWS_ACCESS_KEY_ID"
+        ) from error
+
+
+def chain_credentials(profile: str | None) -> S3CredentialProvider:
+    """Credentials found by the AWS chain: environment, profile, container, instance. Raises ConfigError."""
+    import boto3
+    from botocore.exceptions import BotoCoreError
+
+    try:
+        return session_credentials(boto3.Session(profile_name=profile))
+    except BotoCoreError as error:
+        raise ConfigError(f"AWS credentials: {error}", hint="look at AWS_PROFILE and ~/.aws") from error
+
+
+def _aws_endpoint(region: str) -> str:
+    return f"https://s3.{region}.amazonaws.com" + (".cn" if region.startswith("cn-") else "")
+
+
+def _info(meta: ObjectMeta) -> ObjectInfo:
+    return ObjectInfo(meta["path"], meta["size"], meta["last_modified"])
+
+
+_process: int | None = None  # where the SDK's threads run
+
+
+def _stay_in_process(url: str) -> None:
+    global _process
+    if _process is None:
+        _process = os.getpid()
+    elif _process != os.getpid():
+        raise StoreError(
+            f"{url} was used before this process was forked", hint="fork first, or start the process by spawn"
+        )

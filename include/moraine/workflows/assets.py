@@ -1,0 +1,11 @@
+"""The assets that other DAGs can wait for: one per policy, an event for each snapshot."""
+
+from __future__ import annotations
+
+from airflow.sdk import Asset
+
+
+def snapshot_asset(policy: str) -> Asset:
+    """`snapshots of <policy>`; an event's extra names snapshot, window, bytes and digest."""
+    # Airflow leaves x- schemes alone; for any other it loads every provider to find out who normalises it.
+    return Asset(name=f"snapshots of {policy}", uri=f"x-moraine://policy/{policy}/snapshots", group="moraine")

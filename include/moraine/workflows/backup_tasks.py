@@ -1,0 +1,179 @@
+"""The tasks of a backup DAG: each calls one step and returns what it came to as small JSON.
+
+A task's name is its step's. `opened`, `listed` … are what earlier tasks returned; working data stays in the
+repository's session and is only referred to. A task that runs twice, or again weeks later, finds its session or says
+clearly that it is gone.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote_from_bytes, unquote_to_bytes
+
+from airflow.sdk import get_current_context
+from airflow.sdk.exceptions import AirflowSkipException
+
+from moraine.workflows.assets import snapshot_asset
+from moraine.workflows.task_context import Bench, Json, host, now, parameter, run_identity, standing
+from moraine.workflows.task_log import RESULT, LogProgress, log
+
+if TYPE_CHECKING:
+    from moraine.sources.base import ListShard
+    from moraine.steps.diff import Diffed
+
+# Steps are imported inside the tasks: DAG files are parsed over and over, and steps load Arrow.
+
+
+def open_(policy: str) -> Json:
+    """Open the session, and split the listing."""
+    from moraine.steps.open import open_run
+
+    bench = Bench.of(policy)
+    stands = standing(bench.policy, bench.repository.state, now())
+    if stands.late and bench.policy.schedule and bench.policy.schedule.late == "skip":
+        raise AirflowSkipException("the window was over long before this run, and the policy says `late: skip`")
+    if stands.covered_by:
+        raise AirflowSkipException(f"snapshot {stands.covered_by.id}, taken after this window's end, stands for it too")
+    run = open_run(
+        bench.repository,
+        bench.policy,
+        bench.source,
+        run=run_identity(),
+        window=stands.window,
+        clock=now,
+        entropy=os.urandom,
+        host=host(),
+        late=stands.late,
+        progress=LogProgress(),
+    )
+    shards = bench.source.shards(bench.policy.shards.list)
+    plan = run.work.save_json(run.unique("list-shards"), [_shard_to_json(shard) for shard in shards])
+    return {
+        "session": run.session.id,
+        "attempt": run.session.attempt,
+        "parent": run.session.parent,
+        "window": run.session.window.to_dict(),
+        "plan": plan,
+        "shards": [{"number": number, "label": shard.name} for number, shard in enumerate(shards)],
+    }
+
+
+def list_(policy: str, opened: Json, shard: Json) -> Json:
+    """List one part of the source."""
+    from moraine.steps.list import list_entries
+
+    run = Bench.of(policy).resume(opened)
+    part = _shard_from_json(run.work.load_json(opened["plan"])[shard["number"]])
+    return asdict(list_entries(run, part))
+
+
+def diff(policy: str, opened: Json, listed: Any) -> Json:
+    """Compare with the parent snapshot, and split the copy."""
+    from moraine.steps.diff import diff_entries
+    from moraine.steps.list import Listed
+
+    run = Bench.of(policy).resume(opened)
+    return asdict(diff_entries(run, [Listed(**part) for part in listed[:]]))
+
+
+def gate(policy: str, opened: Json, diffed: Json) -> Json:
+    """Refuse what looks like an accident."""
+    from moraine.steps.gate import gate_changes
+
+    run = Bench.of(policy).resume(opened)
+    if parameter("allow_change"):
+        log.warning("the gate was told to let everything through")
+        return {"verdict": "allowed", "reasons": ()}
+    return asdict(gate_changes(run, _diffed(diffed)))
+
+
+def copy(policy: str, opened: Json, diffed: Json, shard: Json) -> Json:
+    """Copy one part of the changes."""
+    from moraine.steps.copy import copy_shard
+
+    return asdict(copy_shard(Bench.of(policy).resume(opened), diffed["changes"], shard["number"]))
+
+
+def verify(policy: str, opened: Json, copied: Json) -> Json:
+    """Read back what one copy task has written."""
+    from moraine.steps.verify import verify_shard
+
+    return asdict(verify_shard(Bench.of(policy).resume(opened), copied["outcome"]))
+
+
+def commit(policy: str, opened: Json, diffed: Json, copied: Any, verified: Any) -> Json:
+    """Make the snapshot a fact."""
+    from moraine.steps.commit import commit as execute
+
+    run = Bench.of(policy).resume(opened, committed=True)
+    outcomes, evidence = [part["outcome"] for part in copied[:]], [part["evidence"] for part in verified[:]]
+    committed = asdict(execute(run, _diffed(diffed), outcomes, evidence))
+    event = get_current_context()["outlet_events"][snapshot_asset(policy)]
+    event.extra = {name: committed[name] for name in ("snapshot", "window", "bytes", "added_bytes", "digest")}
+    return committed
+
+
+def prove(policy: str, committed: Json) -> Json:
+    """Check the snapshot's manifest, restore a sample of it and compare."""
+    from moraine.steps.prove import prove as execute
+
+    bench = Bench.of(policy)
+    with TemporaryDirectory(prefix="moraine-prove-") as scratch:
+        proven = execute(
+            bench.repository, bench.policy, committed["snapshot"], clock=now, entropy=os.urandom, scratch=Path(scratch)
+        )
+    for gap in proven.not_proven:
+        log.info("not proven: %s", gap)
+    return asdict(proven)
+
+
+def retain(policy: str) -> Json:
+    """Forget what the policy's rules no longer keep."""
+    from moraine.steps.retain import retain as execute
+
+    bench = Bench.of(policy)
+    retained = execute(bench.repository, bench.policy, clock=now, dry_run=bool(parameter("retain_dry_run")))
+    for word, snapshots in (("keep", retained.kept), ("forget", retained.forgotten)):
+        for item in snapshots:
+            log.info("%s %s, window to %s: %s", word, item["snapshot"], item["window_end"], "; ".join(item["reasons"]))
+    return {
+        "dry_run": retained.dry_run,
+        "kept": len(retained.kept),
+        "forgotten": [item["snapshot"] for item in retained.forgotten],
+    }
+
+
+def close(policy: str) -> Json:
+    """Tidy up after a commit; leave everything in place for a retry otherwise."""
+    from moraine.steps.close import close_run
+
+    opened = get_current_context()["ti"].xcom_pull(task_ids="open", key=RESULT)
+    if not opened:
+        return {"snapshot": None, "compacted": 0, "notes": ["no session was opened"]}
+    return asdict(close_run(Bench.of(policy).repository, opened["session"], clock=now))
+
+
+def _diffed(data: Json) -> Diffed:
+    from moraine.engine.plan import PlanShard
+    from moraine.steps.diff import Diffed
+
+    return Diffed(data["changes"], tuple(PlanShard(**shard) for shard in data["shards"]), data["counts"])
+
+
+def _shard_to_json(shard: ListShard) -> Json:
+    return {
+        "name": shard.name,
+        "roots": [quote_from_bytes(root) for root in shard.roots],
+        "stop_at": [quote_from_bytes(root) for root in shard.stop_at],
+    }
+
+
+def _shard_from_json(data: Json) -> ListShard:
+    from moraine.sources.base import ListShard
+
+    roots, stop_at = (tuple(unquote_to_bytes(root) for root in data[name]) for name in ("roots", "stop_at"))
+    return ListShard(data["name"], roots, stop_at)

@@ -1,0 +1,120 @@
+"""What a task came to, in one sentence: for task logs and for the terminal. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from moraine.model.units import format_size
+
+Json = dict[str, Any]
+
+
+def sentence(step: str, result: Json) -> str:
+    """The sentence of a step's result; empty for a step that has none."""
+    say = _SENTENCES.get(step)
+    return say(result) if say else ""
+
+
+def count(number: int, word: str) -> str:
+    """`1 file`, `2 files`."""
+    return f"{number:,} {word}" + ("" if number == 1 else "s")
+
+
+def _open(result: Json) -> str:
+    since = f"against snapshot {result['parent']}" if result["parent"] else "first snapshot"
+    return f"session {result['session']}, {since}"
+
+
+def _list(result: Json) -> str:
+    denied = f", {result['denied']:,} unreadable" if result["denied"] else ""
+    return f"{result['entries']:,} entries, {count(result['files'], 'file')}, {format_size(result['bytes'])}{denied}"
+
+
+def _diff(result: Json) -> str:
+    counts, shards = result["counts"], result["shards"]
+    words = ("added", "modified", "metadata", "renamed", "deleted")
+    found = [f"{counts[word]:,} {word}" for word in words if counts.get(word)]
+    copying = f"; {count(len(shards), 'part')} to copy" if shards else ""
+    return (", ".join(found) or "nothing has changed") + copying
+
+
+def _gate(result: Json) -> str:
+    reasons = f": {'; '.join(result['reasons'])}" if result["reasons"] else ""
+    return f"{result['verdict']}{reasons}"
+
+
+def _copy(result: Json) -> str:
+    bad = [f"{result[word]:,} {word}" for word in ("racy", "vanished", "denied", "silent") if result.get(word)]
+    read = f"{count(result['files'], 'file')}, {format_size(result['bytes'])} read"
+    new = f"{format_size(result['added_bytes'])} new, {format_size(result['stored_bytes'])} stored"
+    return ", ".join([read, new, *bad])
+
+
+def _verify(result: Json) -> str:
+    if "target" in result:  # of a restore
+        return _verify_restored(result)
+    packs = f"{count(result['packs'], 'pack')}, {count(result['chunks'], 'chunk')}"
+    return f"{result['depth']}: {packs}, {format_size(result['bytes'])} read back"
+
+
+def _commit(result: Json) -> str:
+    bad = f", {result['unreadable']:,} unreadable" if result["unreadable"] else ""
+    size = (
+        f"{count(result['files'], 'file')}, {format_size(result['bytes'])}, {format_size(result['added_bytes'])} added"
+    )
+    return f"snapshot {result['snapshot']}: {size}{bad}"
+
+
+def _prove(result: Json) -> str:
+    sample = f"{count(result['sampled_files'], 'file')}, {format_size(result['sampled_bytes'])}, restored and compared"
+    return f"{count(result['expectations'], 'expectation')} hold for {count(result['rows'], 'row')}; {sample}"
+
+
+def _retain(result: Json) -> str:
+    word = "would forget" if result["dry_run"] else "forgotten"
+    return f"{count(result['kept'], 'snapshot')} kept, {len(result['forgotten']):,} {word}"
+
+
+def _close(result: Json) -> str:
+    if not result["snapshot"]:
+        return "; ".join(result["notes"]) or "nothing was committed; the session waits for a retry"
+    return "; ".join(["tidied up", *result["notes"]])
+
+
+def _plan(result: Json) -> str:
+    counts = [f"{number:,} {action}" for action, number in result["counts"].items() if number and action != "nothing"]
+    size = f"{count(result['write_files'], 'file')}, {format_size(result['write_bytes'])} to write"
+    return f"snapshot {result['snapshot']} to {result['target']}: {', '.join(counts) or 'nothing to do'}; {size}"
+
+
+def _execute(result: Json) -> str:
+    made = [
+        f"{result[word]:,} {word}"
+        for word in ("directories", "links", "others", "refreshed", "deleted")
+        if result[word]
+    ]
+    notes = [f"{number:,} {code}" for code, number in result["warning_counts"].items()]
+    return ", ".join([f"{count(result['files'], 'file')}, {format_size(result['bytes'])} written", *made, *notes])
+
+
+def _verify_restored(result: Json) -> str:
+    return (
+        f"{count(result['files'], 'file')} of {result['target']} read again: as snapshot {result['snapshot']} has them"
+    )
+
+
+_SENTENCES: dict[str, Callable[[Json], str]] = {
+    "open": _open,
+    "list": _list,
+    "diff": _diff,
+    "gate": _gate,
+    "copy": _copy,
+    "verify": _verify,
+    "commit": _commit,
+    "prove": _prove,
+    "retain": _retain,
+    "close": _close,
+    "plan": _plan,
+    "execute": _execute,
+}

@@ -1,0 +1,97 @@
+"""A tree with every nasty thing in it comes back equal: from every store, as root and as an ordinary user, two nights."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from compare import compare_trees, rsync_differences
+from moraine.repository.repository import Repository
+from moraine.sources.posix_target import PosixTarget
+from moraine.steps.check import check_repository
+from moraine.steps.restore import execute_restore
+from moraine.steps.restore_plan import plan_restore
+from moraine.stores.base import Store
+from moraine.stores.open import open_store
+from nasty import make_nasty_tree, nasty_edit
+from night import Clock, Night, cheap_keys, make_policy, make_repository, open_repository
+from servers import S3Server
+from unprivileged import as_nobody, open_directory
+
+ROOT = os.geteuid() == 0
+Bucket = Callable[[str], tuple[S3Server, str]]
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A place that an ordinary user can reach."""
+    with open_directory() as place:
+        yield place
+
+
+@pytest.fixture(params=["local", "moto", "ministack"])
+def open_it(request: pytest.FixtureRequest, folder: Path, s3_bucket: Bucket) -> Callable[[], Store]:
+    """Opens the same store anew at every call."""
+    if request.param == "local":
+        return lambda: open_store(str(folder / "repository"))
+    server, bucket = s3_bucket(request.param)
+    url, environ = f"s3://{bucket}/some/prefix", dict(server.credentials)
+    return lambda: open_store(url, endpoint_url=server.endpoint_url, environ=environ)
+
+
+@pytest.fixture(params=[pytest.param("root", marks=pytest.mark.skipif(not ROOT, reason="not root")), "user"])
+def as_user(request: pytest.FixtureRequest, folder: Path) -> Callable[[Callable[[], None]], None]:
+    """Runs a function as root, or as an ordinary user in a process of its own."""
+    if request.param == "root" or not ROOT:
+        return lambda act: act()
+    return lambda act: as_nobody(folder, act)
+
+
+def test_two_nights_of_a_nasty_tree(
+    open_it: Callable[[], Store], as_user: Callable[[Callable[[], None]], None], folder: Path
+) -> None:
+    as_user(lambda: two_nights(open_it, folder))
+
+
+def two_nights(open_it: Callable[[], Store], folder: Path) -> None:
+    """Back up, restore and compare; edit, and all that again; then check every byte."""
+    cheap_keys()
+    clock = Clock(datetime.now(UTC))
+    make_repository(open_it(), clock)
+    source, first = folder / "source", folder / "first"
+    make_nasty_tree(source, as_root=os.geteuid() == 0)
+    night(open_it, source, clock, "one")
+    require_equal(open_repository(open_it()), "latest", source, folder / "one")
+    (folder / "one").rename(first)
+    nasty_edit(source)
+    clock.advance(days=1)
+    night(open_it, source, clock, "two")
+    repository = open_repository(open_it())
+    require_equal(repository, "latest", source, folder / "two")
+    require_equal(repository, repository.state.live()[0].id, first, folder / "again")
+    checked = check_repository(repository, read_data=1.0, clock=clock)
+    assert checked.problems == []
+
+
+def night(open_it: Callable[[], Store], source: Path, clock: Clock, name: str) -> None:
+    """One night; an ordinary user may not read everything."""
+    policy = make_policy(source, limits={"unreadable_share": 1.0})
+    Night(open_it, source, policy, clock, name).all()
+
+
+def require_equal(repository: Repository, snapshot: str, expected: Path, out: Path) -> None:
+    """Restore and compare with the tree, by our own comparer and by rsync."""
+    target = PosixTarget(out)
+    plan = plan_restore(repository, repository.snapshot(snapshot), target=target)
+    restored = execute_restore(plan, repository, target, verify=True)
+    unreadable = {warning["path"] for warning in restored.warnings if warning["code"] == "not-captured"}
+    differences = [line for line in compare_trees(expected, out) if line.partition(":")[0] not in unreadable]
+    assert differences == []
+    if shutil.which("rsync"):
+        lines = rsync_differences(expected, out, exclude=["/deep"])  # beyond the path length rsync can do
+        assert [line for line in lines if not any(path in line for path in unreadable)] == []

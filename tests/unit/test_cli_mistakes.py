@@ -1,0 +1,179 @@
+"""The command line when something is wrong, stopped, or not to be loaded; and on S3."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+
+import pytest
+from command_line import Line, python, spawn
+from servers import S3Server
+
+from moraine.cli.main import main
+
+HEAVY = ("airflow", "pandas", "duckdb", "great_expectations", "pydantic", "yaml", "boto3", "obstore")
+
+
+# mistakes
+
+
+def test_every_error_is_one_line_with_its_code(bare: Line) -> None:
+    cases: list[tuple[list[str], int, str]] = [
+        (["snapshots"], 40, "not-a-repository: "),
+        (["backup", str(bare.folder / "nope")], 20, "source-missing: "),
+        (["backup"], 10, "config: "),
+        (["snapshots", "--passphrase-file", str(bare.folder / "nope")], 40, "not-a-repository: "),
+        (["retain", "--policy", "nope.yaml"], 10, "config: there is no policy file"),
+        (["repo", "init", "--plain", "--passphrase-file", "x"], 10, "config: "),
+    ]
+    for words, code, start in cases:
+        flags = ["--repo", str(bare.repo)]
+        bare(*words, *flags, code=code, common=False)
+        assert bare.err.startswith(start)
+        assert bare.err.count("\n") == 1
+        assert "Traceback" not in bare.err
+
+
+def test_errors_in_json(bare: Line) -> None:
+    bare("snapshots", "--json", code=40)
+    found = json.loads(bare.err)
+    assert set(found) == {"code", "message", "hint", "context"}
+    assert found["code"] == "not-a-repository"
+
+
+def test_passphrases(line: Line) -> None:
+    line.secret.write_text("open sesame")  # without the newline it is the same one
+    line("snapshots")
+    line.secret.write_text("open sesame\n\n")
+    line("snapshots", code=42)
+    line.secret.write_text("\n")
+    line("snapshots", code=10)
+    assert "is empty" in line.err
+    line.secret.unlink()
+    line("snapshots", code=10)
+    line("repo", "init", code=40)
+
+
+def test_without_a_terminal_nobody_is_asked(bare: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    bare("repo", "init", "--repo", str(bare.repo), common=False, code=10)
+    assert "no new passphrase is given" in bare.err
+    assert not bare.repo.exists() or not (bare.repo / "moraine.json").exists()
+
+
+def test_plain_repositories(bare: Line) -> None:
+    flags = ["--repo", str(bare.repo)]
+    assert "PLAIN" in bare("repo", "init", "--plain", *flags, common=False)
+    bare("backup", str(bare.source), *flags, common=False)
+    assert "plain, not encrypted" in bare("stats", *flags, common=False)
+    assert "plain repository" in bare("key", "list", *flags, common=False)
+
+
+def test_wrong_usage(capfd: pytest.CaptureFixture[str]) -> None:
+    for words, text in (
+        (["snapshot"], "did you mean 'snapshots'?"),
+        (["key", "ad"], "did you mean 'add'?"),
+        (["restore", "latest"], "--to"),
+        (["restore", "latest", "--to", "x", "--owners", "me"], "there is no 'me'"),
+        (["snapshots", "--last", "0"], "not a number from 1 up"),
+        (["snapshots", "--pol", "x"], "--pol"),
+        ([], "verbs:"),
+    ):
+        assert main(words) == 2
+        captured = capfd.readouterr()
+        assert text in captured.err
+        assert not captured.out
+
+
+def test_an_unforeseen_failure_is_one_line_too(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("of all things")
+
+    monkeypatch.setattr("moraine.report.snapshots.sort_snapshots", fail)
+    line("snapshots", code=1)
+    assert line.err == "internal: ZeroDivisionError: of all things (this is a bug; --debug shows where)\n"
+    line("snapshots", "--debug", code=1)
+    assert "Traceback" in line.err
+
+
+# processes
+
+
+def test_listing_verbs_start_light(line: Line) -> None:
+    verbs = ["--help", "snapshots", "ls", "find *", "diff latest latest", "stats", "key list", "hold list", "nonsense"]
+    program = (
+        "import sys, os\n"
+        "from moraine.cli.main import main\n"
+        "sys.stdout = open(os.devnull, 'w')\n"
+        "for verb in sys.argv[2:]: main(verb.split())\n"
+        "sys.stderr.write('LOADED ' + ' '.join(m for m in sys.argv[1].split() if m in sys.modules))\n"
+    )
+    process = python("-c", program, " ".join(HEAVY), *verbs, environ=line.environ)
+    assert process.communicate()[1].endswith("LOADED ")
+
+
+def test_help_imports_next_to_nothing() -> None:
+    program = "import sys; from moraine.cli.main import main; main(['--help']); sys.exit('pyarrow' in sys.modules)"
+    process = python("-c", program, environ={})
+    process.communicate()
+    assert process.returncode == 0
+
+
+def test_a_reader_that_goes_away(line: Line) -> None:
+    for number in range(600):
+        (line.source / f"{number:06}{'-long' * 40}").touch()
+    line("backup", str(line.source))
+    process = spawn("ls", environ=line.environ)
+    assert process.stdout
+    assert process.stderr
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(20) == 141
+    assert process.stderr.read() == ""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_by_a_signal(line: Line, number: signal.Signals) -> None:
+    (line.source / "big").write_bytes(os.urandom(200 << 20))
+    process = spawn("backup", str(line.source), environ=line.environ)
+    wait_for(lambda: len(list((line.repo / "packs").iterdir())) > 1)  # the first new pack is there
+    process.send_signal(number)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert err.splitlines()[-1].startswith("cancelled: ")
+    assert "Traceback" not in err
+    assert len(line.json("snapshots")) == 1
+    line("backup", str(line.source))  # goes on from what was stored
+    assert len(line.json("snapshots")) == 2
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+# S3
+
+
+def test_an_s3_repository(
+    bare: Line, s3_bucket: Callable[[str], tuple[S3Server, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, bucket = s3_bucket("moto")
+    for name, value in server.credentials.items():
+        monkeypatch.setenv(name, value)
+    flags = ["--repo", f"s3://{bucket}/some/prefix", "--endpoint-url", server.endpoint_url, "--region", server.region]
+    flags += ["--passphrase-file", str(bare.secret)]
+    bare("repo", "init", *flags, common=False)
+    bare("backup", str(bare.source), *flags, common=False)
+    bare(*flags, "restore", "latest", "--to", str(bare.folder / "out"), common=False)
+    assert (bare.folder / "out" / "a.txt").read_text() == "hello"
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint_url)
+    bare("snapshots", "--repo", f"s3://{bucket}/nothing", common=False, code=40)
+    bare("snapshots", "--repo", "s3://no-such-bucket/x", common=False, code=30)
+    assert bare.err.count("\n") == 1
