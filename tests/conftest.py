@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
+
 from servers import S3Server, running
 
 _numbers = itertools.count(1)

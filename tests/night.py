@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from moraine.model.policy import Policy
 from moraine.model.window import Window
@@ -43,14 +44,10 @@ class Clock:
         self.now += timedelta(**parts)
 
 
-def cheap_keys() -> None:
-    """Make key stretching cheap: for tests that open repositories hundreds of times."""
-    keys.SCRYPT.update(n=1 << 4)
-
-
 def make_repository(store: Store, clock: Callable[[], datetime]) -> Repository:
-    """A new encrypted repository."""
-    return Repository.create(store, passphrase=PASSPHRASE, now=clock(), entropy=os.urandom)
+    """A new encrypted repository; its key stretching is cheap, as tests open it hundreds of times."""
+    with patch.dict(keys.SCRYPT, n=1 << 4):
+        return Repository.create(store, passphrase=PASSPHRASE, now=clock(), entropy=os.urandom)
 
 
 def open_repository(store: Store) -> Repository:

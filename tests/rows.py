@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pyarrow as pa
+
 from moraine.model.entry import CONTENT, INVENTORY, MANIFEST, Kind, row_key, split_path
 
 DEFAULTS: dict[str, Any] = {

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from servers import CREDENTIALS, S3Server, Told, free_port, told
 
 from moraine.errors import (
     AccessDenied,
@@ -25,6 +25,7 @@ from moraine.errors import (
 from moraine.stores.base import Store
 from moraine.stores.open import open_store
 from moraine.stores.s3 import S3Store, chain_credentials, key_credentials
+from servers import CREDENTIALS, S3Server, Told, free_port, told
 
 Bucket = Callable[[str], tuple[S3Server, str]]
 
@@ -259,6 +260,7 @@ def test_a_store_does_not_outlive_a_fork(server: Told) -> None:
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
+        signal.alarm(10)  # it would hang
         try:
             store.get("key")
         except MoraineError as error:

@@ -1,37 +1,22 @@
-"""What wraps or examines a store: retries, faults, the probe, addresses."""
+"""What wraps a store: retries and faults."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from servers import S3Server
 
 from moraine.errors import (
     AccessDenied,
-    ConfigError,
-    MoraineError,
     ObjectExists,
-    ObjectNotFound,
     StoreFull,
     StoreUnavailable,
-    StoreUnfit,
 )
-from moraine.stores.base import Buffer, ObjectInfo, Store
+from moraine.stores.base import ObjectInfo, Store
 from moraine.stores.fault import Call, Crash, Effect, Fault, FaultStore
-from moraine.stores.local import LocalStore
 from moraine.stores.memory import MemoryStore
-from moraine.stores.open import open_store
-from moraine.stores.probe import probe_store
 from moraine.stores.retry import Patience, RetryingStore
-from moraine.stores.s3 import S3Store, key_credentials
 
 
 class Time:
@@ -189,196 +174,3 @@ def test_after_a_crash_nothing_reaches_the_store(crash: Any, there: bool) -> Non
             call()
     assert not issubclass(Crash, Exception)
     assert [info.key for info in inner.list("")] == (["1", "2"] if there else ["1"])
-
-
-def open_kind(kind: str, folder: Path, s3_bucket: Callable[[str], tuple[S3Server, str]]) -> Store:
-    if kind == "local":
-        return LocalStore(folder)
-    if kind == "memory":
-        return MemoryStore()
-    server, bucket = s3_bucket(kind)
-    return S3Store(bucket, credentials=key_credentials("test", "test", None), endpoint_url=server.endpoint_url)
-
-
-@pytest.mark.parametrize("kind", ["local", "memory", "moto", "ministack"])
-def test_the_probe_passes_what_is_fit(
-    kind: str, tmp_path: Path, s3_bucket: Callable[[str], tuple[S3Server, str]]
-) -> None:
-    store = open_kind(kind, tmp_path, s3_bucket)
-    found = probe_store(store, os.urandom)
-    assert found.to_dict() == {
-        "create_only": True, "create_race": True, "range_reads": True, "list_order": True, "read_after_write": True,
-        "delete": True, "notes": [],
-    }  # fmt: skip
-    assert list(store.list("")) == []
-
-
-def test_the_probe_of_a_local_disk_takes_no_time(tmp_path: Path) -> None:
-    took = []
-    for number in range(3):
-        start = time.perf_counter()
-        probe_store(LocalStore(tmp_path / str(number)), os.urandom)
-        took.append(time.perf_counter() - start)
-    assert min(took) < 0.05
-
-
-def test_the_probe_lives_with_denied_deletes() -> None:
-    inner = MemoryStore()
-    found = probe_store(FaultStore(inner, [Fault(Effect.DENIED, "delete")]), lambda length: bytes(length))
-    assert found.delete is False
-    assert "cannot delete" in found.notes[0]
-    assert [info.key for info in inner.list("")] == ["probe/0000000000000000-B", "probe/0000000000000000-b"]
-
-
-class Overwriting(MemoryStore):
-    def put(self, key: str, data: Buffer) -> None:
-        self.delete(key)
-        super().put(key, data)
-
-
-class Silent(MemoryStore):
-    """Says that it took what it did not take."""
-
-    def put(self, key: str, data: Buffer) -> None:
-        with contextlib.suppress(ObjectExists):
-            super().put(key, data)
-
-
-class Racy(MemoryStore):
-    """Looks, then writes: create-only as long as nobody else writes."""
-
-    def put(self, key: str, data: Buffer) -> None:
-        try:
-            self.head(key)
-        except ObjectNotFound:
-            time.sleep(0.01)
-            self.delete(key)
-            super().put(key, data)
-        else:
-            raise ObjectExists(key)
-
-
-class WrongWinner(MemoryStore):
-    """Accepts one put and keeps the bytes of another one."""
-
-    def put(self, key: str, data: Buffer) -> None:
-        try:
-            super().put(key, data)
-        except ObjectExists:
-            if key.endswith("-B"):
-                self.delete(key)
-                super().put(key, data)
-            raise
-
-
-class Rangeless(MemoryStore):
-    def get_range(self, key: str, start: int, length: int) -> bytes:
-        return self.get(key)
-
-
-class Unordered(MemoryStore):
-    def list(self, prefix: str, *, after: str | None = None) -> Iterator[ObjectInfo]:
-        return iter(sorted(super().list(prefix, after=after), key=lambda info: info.key.swapcase()))
-
-
-class Aftless(MemoryStore):
-    def list(self, prefix: str, *, after: str | None = None) -> Iterator[ObjectInfo]:
-        return super().list(prefix)
-
-
-class Undying(MemoryStore):
-    def delete(self, key: str) -> None:
-        pass
-
-
-class Forgetful(MemoryStore):
-    def list(self, prefix: str, *, after: str | None = None) -> Iterator[ObjectInfo]:
-        return iter(list(super().list(prefix, after=after))[:1])
-
-
-@pytest.mark.parametrize(
-    ("kind", "broken", "words"),
-    [
-        (Overwriting, ["create_only", "create_race"], "a second put of a key replaced the object"),
-        (Silent, ["create_only", "create_race"], "a second put of a key was accepted"),
-        (Racy, ["create_race"], "puts of a key at the same time were accepted"),
-        (WrongWinner, ["create_race"], "one was accepted and another one was kept"),
-        (Rangeless, ["range_reads"], "came back wrong"),
-        (Unordered, ["list_order"], "byte order of keys"),
-        (Aftless, ["list_order"], "byte order of keys"),
-        (Undying, ["read_after_write"], "after it was deleted"),
-        (Forgetful, ["read_after_write"], "a listing missed an object"),
-    ],
-)
-def test_the_probe_refuses_what_is_not_fit(kind: type[MemoryStore], broken: list[str], words: str) -> None:
-    store = kind()
-    with pytest.raises(StoreUnfit, match=words) as raised:
-        probe_store(store, os.urandom)
-    assert raised.value.context["broken"] == broken
-    if kind is not Undying:
-        assert list(MemoryStore.list(store, "")) == []
-
-
-def test_the_probe_passes_on_what_makes_a_store_useless() -> None:
-    for effect, expected in ((Effect.DENIED, AccessDenied), (Effect.FULL, StoreFull)):
-        with pytest.raises(expected):
-            probe_store(FaultStore(MemoryStore(), [Fault(effect, "put")]), os.urandom)
-
-
-def test_addresses(tmp_path: Path) -> None:
-    for url in (str(tmp_path), f"file://{tmp_path}", f"file://localhost{tmp_path}"):
-        store = open_store(url)
-        assert isinstance(store, LocalStore)
-        assert store.url == str(tmp_path)
-    assert open_store(f"file://{tmp_path}/a%20b").url == f"{tmp_path}/a b"
-    name = f"memory://{tmp_path.name}"
-    open_store(name).put("key", b"content")
-    assert open_store(name).get("key") == b"content"
-    assert open_store(name).url == name
-    environ = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "very secret"}
-    for url, expected in {"s3://b": "s3://b", "s3://b/": "s3://b", "s3://b/some/prefix/": "s3://b/some/prefix"}.items():
-        assert open_store(url, environ=environ).url == expected
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "",
-        "~/backup",
-        "gs://bucket",
-        "s3://",
-        "s3:///prefix",
-        "s3://key:secret@bucket/x",
-        "s3://b/x?y=z",
-        "file://host/x",
-    ],
-)
-def test_addresses_that_cannot_be(url: str) -> None:
-    with pytest.raises(ConfigError) as raised:
-        open_store(url, environ={"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"})
-    assert raised.value.hint
-    assert "secret" not in raised.value.message
-
-
-def test_a_missing_certificate_is_a_matter_of_configuration() -> None:
-    environ = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_CA_BUNDLE": "/not/there"}
-    with pytest.raises(ConfigError, match="AWS_CA_BUNDLE"):
-        open_store("s3://bucket", environ=environ)
-
-
-def test_a_remote_store_is_patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    environ = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_ENDPOINT_URL": "http://127.0.0.1:1"}
-    with pytest.raises(MoraineError) as raised:
-        open_store("s3://bucket", environ=environ, patience=0.3).get("key")
-    assert raised.value.context["attempts"] > 1
-
-
-def test_a_local_store_imports_no_sdk(tmp_path: Path) -> None:
-    code = (
-        "import sys; from moraine.stores.open import open_store\n"
-        "store = open_store(sys.argv[1]); store.put('a/b', b'x'); assert store.get('a/b') == b'x'\n"
-        "print(sorted({m.split('.')[0] for m in sys.modules} & {'boto3', 'botocore', 'obstore', 'pyarrow', 'airflow'}))"
-    )
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False,
-                          env={"PYTHONPATH": str(Path(__file__).parents[2] / "include")})  # fmt: skip
-    assert (done.stdout.strip(), done.stderr) == ("[]", "")

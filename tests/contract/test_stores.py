@@ -9,13 +9,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from servers import S3Server
 
 from moraine.errors import ObjectExists, ObjectNotFound, StoreError
 from moraine.stores.base import Buffer, Store
 from moraine.stores.local import LocalStore
 from moraine.stores.memory import MemoryStore
 from moraine.stores.s3 import S3Store, key_credentials
+from servers import S3Server
 
 # In byte order; the order of directories, of a human and of insertion are all different.
 TRICKY = [

@@ -129,6 +129,7 @@ def test_a_failed_part_is_cleared_and_only_that_is_done_again(place: Place, monk
     fail_once(monkeypatch, DamagedObject("a flipped bit"), shard=1)
     dag = place.dag(shards={"copy_files": 10})
     broken = run(dag)
+    assert broken.state == "failed"
     before = states(broken)
     assert before["copy[0]"] == "success 1"
     assert before["copy[1]"] == "failed 1", "a terminal error must not be tried again"
@@ -169,7 +170,9 @@ def test_the_gate_stops_a_mass_deletion_unless_it_is_let_through(place: Place) -
 
 def test_a_missing_source_fails_before_anything_is_written(place: Place) -> None:
     dag = place.dag(source={"path": str(place.folder / "nowhere")})
-    ended = states(run(dag))
+    missing = run(dag)
+    assert missing.state == "failed"
+    ended = states(missing)
     assert ended["open"] == "failed 1"
     assert ended["close"] == "success 1"
     assert place.repository.state.sessions == {}

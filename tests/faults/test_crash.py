@@ -15,13 +15,8 @@ import pytest
 from crashing import Crash, CrashingStore
 from moraine.errors import Fenced, MoraineError, SessionClosed
 from moraine.stores.memory import MemoryStore
-from night import Clock, Night, cheap_keys, make_policy, make_repository, open_repository
+from night import Clock, Night, make_policy, make_repository, open_repository
 from restored import assert_restores
-
-
-@pytest.fixture(autouse=True)
-def _cheap_keys() -> None:
-    cheap_keys()
 
 
 class World:
@@ -70,7 +65,6 @@ class World:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    cheap_keys()
     return World(tmp_path_factory.mktemp("crash"))
 
 

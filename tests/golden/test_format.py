@@ -51,7 +51,7 @@ def computed() -> dict[str, Any]:
         "chunk_seed": f"{keyring.chunk_seed:016x}",
         "parquet_key of index/X.parquet": keyring.parquet_key("index/X.parquet").hex(),
         "document_key of snapshots/X.json": keyring.document_key("snapshots/X.json").hex(),
-        "open document {\"a\":1} at log/0": write_open({"a": 1}, key="log/0", keyring=keyring).decode(),
+        'open document {"a":1} at log/0': write_open({"a": 1}, key="log/0", keyring=keyring).decode(),
         "slot sealed": slot["sealed"],
         "chunk id of hello": chunks[0].hex(),
         "digest of hello, world": file_digest(chunks, keyring.id_key).hex(),
@@ -81,7 +81,13 @@ def test_a_sealed_document_of_the_page_opens() -> None:
 
 def test_the_slot_of_the_page_opens_with_its_passphrase() -> None:
     slot = wrap_for_passphrase(
-        Keyring.create(entropy), b"passphrase", slot="SLOT", repository_id="REPO", label="", created_at="", entropy=entropy
+        Keyring.create(entropy),
+        b"passphrase",
+        slot="SLOT",
+        repository_id="REPO",
+        label="",
+        created_at="",
+        entropy=entropy,
     )
     assert slot["sealed"] == vectors()["slot sealed"]
     assert unwrap_with_passphrase(slot, b"passphrase", "REPO") == Keyring.create(entropy)

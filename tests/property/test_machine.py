@@ -23,7 +23,7 @@ from moraine.errors import IntegrityError, RepositoryError
 from moraine.steps.check import check_repository
 from moraine.steps.retain import retain
 from moraine.stores.memory import MemoryStore
-from night import Clock, Night, cheap_keys, make_policy, make_repository, open_repository
+from night import Clock, Night, make_policy, make_repository, open_repository
 from restored import assert_restores
 
 NAMES = st.sampled_from(["a", "b", "sub/c", "sub/d", "sub/deep/e", "x-y", "caf\u00e9"])
@@ -40,7 +40,6 @@ class Machine(RuleBasedStateMachine):
 
     @initialize()
     def start(self) -> None:
-        cheap_keys()
         self.folder = Path(tempfile.mkdtemp(prefix="machine-"))
         self.source = self.folder / "source"
         self.source.mkdir()
@@ -249,4 +248,3 @@ Machine.TestCase.settings = settings(
     suppress_health_check=list(HealthCheck),
 )
 test_machine = pytest.mark.timeout(600)(Machine.TestCase)
-

@@ -1,10 +1,15 @@
-"""A tree with every nasty thing in it comes back equal: from every store, as root and as an ordinary user, two nights."""
+"""A tree with every nasty thing in it comes back equal: from every store, as root and as a user, twice."""
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,12 +24,25 @@ from moraine.steps.restore_plan import plan_restore
 from moraine.stores.base import Store
 from moraine.stores.open import open_store
 from nasty import make_nasty_tree, nasty_edit
-from night import Clock, Night, cheap_keys, make_policy, make_repository, open_repository
+from night import Clock, Night, make_policy, make_repository, open_repository
 from servers import S3Server
 from unprivileged import as_nobody, open_directory
 
 ROOT = os.geteuid() == 0
 Bucket = Callable[[str], tuple[S3Server, str]]
+
+
+@dataclass
+class Address:
+    """A store, and how to reach it."""
+
+    url: str
+    endpoint_url: str | None = None
+    environ: dict[str, str] | None = None
+
+    def open(self) -> Store:
+        """Open it anew."""
+        return open_store(self.url, endpoint_url=self.endpoint_url, environ=self.environ)
 
 
 @pytest.fixture
@@ -35,32 +53,28 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.fixture(params=["local", "moto", "ministack"])
-def open_it(request: pytest.FixtureRequest, folder: Path, s3_bucket: Bucket) -> Callable[[], Store]:
-    """Opens the same store anew at every call."""
+def address(request: pytest.FixtureRequest, folder: Path, s3_bucket: Bucket) -> Address:
+    """Where the repository is."""
     if request.param == "local":
-        return lambda: open_store(str(folder / "repository"))
+        return Address(str(folder / "repository"))
     server, bucket = s3_bucket(request.param)
-    url, environ = f"s3://{bucket}/some/prefix", dict(server.credentials)
-    return lambda: open_store(url, endpoint_url=server.endpoint_url, environ=environ)
+    return Address(f"s3://{bucket}/some/prefix", server.endpoint_url, dict(server.credentials))
 
 
-@pytest.fixture(params=[pytest.param("root", marks=pytest.mark.skipif(not ROOT, reason="not root")), "user"])
-def as_user(request: pytest.FixtureRequest, folder: Path) -> Callable[[Callable[[], None]], None]:
-    """Runs a function as root, or as an ordinary user in a process of its own."""
-    if request.param == "root" or not ROOT:
-        return lambda act: act()
-    return lambda act: as_nobody(folder, act)
+@pytest.mark.skipif(not ROOT, reason="not root")
+def test_two_nights_of_a_nasty_tree_as_root(address: Address, folder: Path) -> None:
+    two_nights(address.open, folder)
 
 
-def test_two_nights_of_a_nasty_tree(
-    open_it: Callable[[], Store], as_user: Callable[[Callable[[], None]], None], folder: Path
-) -> None:
-    as_user(lambda: two_nights(open_it, folder))
+def test_two_nights_of_a_nasty_tree_as_an_ordinary_user(address: Address, folder: Path) -> None:
+    """In a process of its own: what speaks to S3 does not survive a fork."""
+    given = json.dumps([*asdict(address).values(), str(folder)])
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, __file__, given], check=True, env=environ, timeout=200)
 
 
 def two_nights(open_it: Callable[[], Store], folder: Path) -> None:
     """Back up, restore and compare; edit, and all that again; then check every byte."""
-    cheap_keys()
     clock = Clock(datetime.now(UTC))
     make_repository(open_it(), clock)
     source, first = folder / "source", folder / "first"
@@ -94,4 +108,12 @@ def require_equal(repository: Repository, snapshot: str, expected: Path, out: Pa
     assert differences == []
     if shutil.which("rsync"):
         lines = rsync_differences(expected, out, exclude=["/deep"])  # beyond the path length rsync can do
-        assert [line for line in lines if not any(path in line for path in unreadable)] == []
+        if unreadable:  # rsync may not read it either, and says so; only what it would change counts then
+            lines = [line for line in lines if re.match(r"[<>ch.*][fdLDS]|\*deleting", line)]
+        left = [line for line in lines if not any(path in line for path in unreadable)]
+        assert left == [], left
+
+
+if __name__ == "__main__":
+    *parts, place = json.loads(sys.argv[1])
+    as_nobody(Path(place), lambda: two_nights(Address(*parts).open, Path(place)))

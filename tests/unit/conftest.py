@@ -1,4 +1,4 @@
-"""Fixtures of the command line's tests."""
+"""Fixtures of the tests of reports and of the command line."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from command_line import Line
 
+from command_line import Line
 from moraine.repository import keys
+from report_world import World
 
 
 @pytest.fixture
@@ -31,3 +32,9 @@ def line(bare: Line) -> Line:
     bare("repo", "init")
     bare("backup", str(bare.source))
     return bare
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """A repository with two nights of one policy and one of another; only looked at."""
+    return World(tmp_path_factory.mktemp("world"))

@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pyarrow as pa
-from night import cheap_keys, make_policy, make_repository, open_repository
 
 from moraine.model.entry import MANIFEST
 from moraine.model.window import Window
+from moraine.repository import keys
 from moraine.repository.repository import Repository
 from moraine.repository.tables import LOCATION
 from moraine.sources.base import Attributes, OpenFile, Reader, Stamp
@@ -27,8 +28,7 @@ from moraine.steps.open import open_run
 from moraine.steps.run import Run
 from moraine.stores.base import Store
 from moraine.stores.memory import MemoryStore
-
-cheap_keys()
+from night import make_policy, make_repository, open_repository
 
 
 def later() -> datetime:
@@ -43,6 +43,7 @@ class MeddlingFile:
     inner: OpenFile
     before_read: Callable[[], None]
     before_finish: Callable[[], None]
+    left: float  # bytes until it pretends to end
 
     @property
     def stamp(self) -> Stamp:
@@ -53,7 +54,9 @@ class MeddlingFile:
 
     def readinto(self, view: memoryview) -> int:
         self.before_read()
-        return self.inner.readinto(view)
+        count = min(self.inner.readinto(view), int(min(self.left, len(view))))
+        self.left -= count
+        return count
 
     def finish(self) -> Stamp:
         self.before_finish()
@@ -72,6 +75,7 @@ class MeddlingSource:
     before_read: Callable[[bytes], None] = lambda name: None
     before_finish: Callable[[bytes], None] = lambda name: None
     before_attributes: Callable[[bytes], None] = lambda name: None
+    ends_after: float = float("inf")
     opened: list[bytes] = field(default_factory=list)
     kind: str = "posix"
 
@@ -91,7 +95,7 @@ class MeddlingSource:
         self.opened.append(name)
         self.before_open(name)
         file = self._reader.open(directory, name)
-        return MeddlingFile(file, lambda: self.before_read(name), lambda: self.before_finish(name))
+        return MeddlingFile(file, lambda: self.before_read(name), lambda: self.before_finish(name), self.ends_after)
 
     def attributes(self, directory: bytes, name: bytes, kind: int, uid: int, gid: int) -> Attributes:
         self.before_attributes(name)
@@ -111,7 +115,8 @@ class Copying:
 
     def __post_init__(self) -> None:
         if not any(True for _ in self.store.list("")):
-            make_repository(self.store, self.clock)
+            with patch.dict(keys.SCRYPT, n=1 << 4):
+                make_repository(self.store, self.clock)
         self.source = self.source or MeddlingSource(self.tree)
         self.repository: Repository = open_repository(self.store)
         now = self.clock()

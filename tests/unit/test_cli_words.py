@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 
 import pytest
-from command_line import ROOT
 
+from command_line import ROOT, Line
 from moraine.cli.backup import policy_name
 from moraine.cli.errors_page import error_classes, errors_page
 from moraine.cli.holder import is_alive, this_process
@@ -16,6 +17,7 @@ from moraine.cli.main import main
 from moraine.cli.parser import VERBS
 from moraine.cli.progress import Bar, Lines
 from moraine.cli.text import show_mode, table, width
+from moraine.report.files_table import FILES, SNAPSHOTS
 
 
 def test_holders() -> None:
@@ -129,3 +131,31 @@ def test_every_verb_has_help(capfd: pytest.CaptureFixture[str]) -> None:
     for verb in VERBS:
         assert main([verb, "--help"]) == 0
         assert "--passphrase-file" in capfd.readouterr().out
+
+
+def test_the_page_of_the_command_line_names_what_there_is() -> None:
+    page = (ROOT / "docs" / "CLI.md").read_text()
+    assert [verb for verb in VERBS if f"`{verb}" not in page] == []
+    words = set(re.findall(r"\w+", page))
+    assert set(FILES.names) <= words
+    assert set(SNAPSHOTS.names) <= words
+
+
+def test_documented_json_is_what_is_printed(line: Line) -> None:
+    page = (ROOT / "docs" / "CLI.md").read_text()
+    rows = dict(re.findall(r"^\| (`[^|]*) \| ([^|]*) \|$", page.partition("## JSON")[2], re.MULTILINE))
+    line("hold", "add", "latest")
+    printed = {
+        "`snapshots`, `hold list`": line.json("snapshots")[0],
+        "`stats`": line.json("stats"),
+        "`check`": line.json("check"),
+        "`key list`": line.json("key", "list")[0],
+        "`restore --dry-run`": line.json("restore", "latest", "--to", str(line.folder / "out"), "-n"),
+        "`restore`": line.json("restore", "latest", "--to", str(line.folder / "out")),
+        "`backup`": line.json("backup", str(line.source)),
+        "`ls`": line.json("ls")[0],
+        "`forget` by rules, `retain`": line.json("forget", "--policy", "docs", "--keep-last", "1", "-n"),
+    }
+    for verb, content in printed.items():
+        documented = set(re.findall(r"\w+", rows[verb]))
+        assert set(content) <= documented, verb

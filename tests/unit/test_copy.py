@@ -13,14 +13,14 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from copying import Copying, MeddlingSource, file_bytes, later, noise
-from night import Clock, Night, make_policy, make_repository
 
+from copying import Copying, MeddlingSource, file_bytes, later, noise
 from moraine.errors import SourceDenied, SourceUnmounted, StoreFull
 from moraine.model.entry import Op, State
 from moraine.steps import copy
 from moraine.stores.base import Buffer
 from moraine.stores.memory import MemoryStore
+from night import Clock, Night, make_policy, make_repository
 
 MIB = 1 << 20
 
@@ -234,6 +234,17 @@ def test_a_file_cut_off_while_it_is_read_is_never_padded(tree: Path, size: int) 
     assert contents(work, copied)[b"busy"] == data[:1500]
     assert row["size"] == 1500
     assert row["state"] == State.RACY
+
+
+@pytest.mark.parametrize("size", [5000, 9 * MIB])
+def test_a_short_read_is_never_taken_for_the_whole_file(tree: Path, size: int) -> None:
+    (tree / "f").write_bytes(noise(size))
+    source = MeddlingSource(tree, ends_after=4000)
+    work = Copying(tree, source=source)
+    copied = work.copy()
+    row = work.rows(copied)[b"f"]
+    assert (len(source.opened), row["state"], row["size"]) == (4, State.RACY, 4000)
+    assert contents(work, copied)[b"f"] == noise(size)[:4000]
 
 
 def test_what_a_growing_file_had_when_it_was_opened_is_stored(tree: Path) -> None:
@@ -468,6 +479,18 @@ def test_a_retry_reads_and_uploads_only_what_is_missing(tree: Path) -> None:
     assert copied.added_bytes == sum(map(len, data.values()))  # nothing is stored twice
     assert survived <= {pack["key"] for pack in work.outcome(copied)["packs"]}
     assert {pack["key"] for pack in work.outcome(copied)["packs"]} == {info.key for info in store.list("packs/")}
+
+
+@pytest.mark.usefixtures("small_packs")
+def test_a_retry_does_not_rest_on_packs_that_are_gone(tree: Path) -> None:
+    data = grow_tree(tree)
+    store = FillingStore(3)
+    work = Copying(tree, store=store)
+    with pytest.raises(StoreFull):
+        work.copy()
+    store.delete(next(store.list("packs/")).key)
+    store.room = 1000
+    assert contents(work, work.copy()) == data
 
 
 @pytest.mark.usefixtures("small_packs")

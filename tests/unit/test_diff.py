@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+
 from moraine.engine.diff import Rules, compare, renamed
 from moraine.engine.plan import Planner
 from moraine.model.entry import Kind, Op, State
@@ -99,7 +100,7 @@ def test_denied_entries() -> None:
 
 def test_sample_is_a_share_of_the_unchanged_files_only() -> None:
     files = {b"f%04d" % n: {} for n in range(2000)}
-    known = {path: BEFORE for path in files}
+    known = dict.fromkeys(files, BEFORE)
     found = differences(files, known, Rules(rehash=0.1))
     assert 120 < len(found) < 280
     assert set(found.values()) == {(Op.REHASH, "sample", True, 0)}

@@ -8,6 +8,7 @@ import random
 
 import pyarrow as pa
 import pytest
+
 from moraine.errors import DamagedObject, MissingObject
 from moraine.repository import index as module
 from moraine.repository.index import COMPACT_AT, Index, compact, compactable, write_segment

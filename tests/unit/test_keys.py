@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
+
 from moraine.errors import ConfigError, DamagedObject, ForgedObject, KeyUnavailable
 from moraine.repository.documents import read_open, read_sealed, write_open, write_sealed
 from moraine.repository.keys import WRAPPED_SIZE, Keyring, unwrap_with_passphrase, wrap_for_passphrase

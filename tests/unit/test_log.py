@@ -7,6 +7,7 @@ import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
+
 from moraine.errors import ClockSkew, ForgedObject, MissingObject, SessionClosed, UnsupportedFormat
 from moraine.model.log import LogState, Session
 from moraine.model.window import Window

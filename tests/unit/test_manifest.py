@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 import pyarrow as pa
 import pytest
+
 from moraine.errors import DamagedObject, MissingObject
 from moraine.model.entry import Op
 from moraine.model.snapshot import Snapshot, Totals
@@ -88,14 +89,14 @@ def tree(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
 def test_two_hundred_nights_equal_a_dict(tree: Tree) -> None:
     rng = random.Random(7)
     names = [b"d%02d/f%02d" % (d, f) for d in range(40) for f in range(30)]
-    tree.night({name: 1 for name in names[:700]})
+    tree.night(dict.fromkeys(names[:700], 1))
     tree.check()
     for night in range(200):
         if night % 23 == 11:  # a disaster: a range is emptied
             start = rng.randrange(1000)
-            changes: dict[bytes, int | None] = {name: None for name in names[start : start + 400]}
+            changes: dict[bytes, int | None] = dict.fromkeys(names[start : start + 400])
         elif night % 31 == 5:  # and once everything
-            changes = {name: None for name in list(tree.model)}
+            changes = dict.fromkeys(list(tree.model))
         else:
             picked = rng.sample(names, rng.choice([0, 1, 5, 30, 200]))
             changes = {name: rng.choice([None, rng.randrange(99), night]) for name in picked}
@@ -133,7 +134,7 @@ def test_bytes_written_follow_the_change_and_not_the_tree() -> None:
 
 def test_subtrees(tree: Tree) -> None:
     names = [b"", b"a", b"a/b", b"a/b/c", b"a/b-c", b"a/bc", b"a-b", b"a-b/x", b"b"]
-    tree.night({name: 1 for name in names} | {b"z/%03d" % n: 1 for n in range(300)})
+    tree.night(dict.fromkeys(names, 1) | {b"z/%03d" % n: 1 for n in range(300)})
     tree.night({b"a/b/new": 2, b"a/bc": None})
     found = {
         under: paths(tree.manifest().table(["dir", "name"], under=under)) for under in (b"a/b", b"a", b"b", b"", b"no")

@@ -219,7 +219,7 @@ def test_explanation_answers_the_questions() -> None:
         "When": "Monday to Friday at 02:30 (Europe/Berlin) from 2026-01-01 on."
         " A late run captures what is there and says so; missed windows are not caught up.",
         "Guards": "nothing is committed on an empty source, more than 20% of the files deleted, a change to a/b.txt"
-        " or more than 50% unreadable.",
+        " or more than 10% unreadable.",
         "Verified": "before the commit new packs are checked and 5% of their chunks hashed.",
         "Proven": "after the commit 20 files (at most 256 MiB) are restored and compared by hash.",
         "Kept": "7 daily, 4 weekly and all of the last 1 day 12 hours before the newest;"

@@ -7,10 +7,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from unprivileged import as_nobody, open_directory
 
 from moraine.errors import SourceDenied, SourceError, SourceMissing, SourceUnmounted
 from moraine.sources.posix import PosixSource
+from unprivileged import as_nobody, open_directory
 
 
 def test_probe_tells_what_is_wrong(tmp_path: Path) -> None:

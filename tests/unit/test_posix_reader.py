@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from nasty import MIB, fill, make_nasty_tree
-from unprivileged import as_nobody, open_directory
 
 from moraine.errors import SourceDenied, SourceError, SourceVanished
 from moraine.model.entry import Kind
@@ -17,6 +15,8 @@ from moraine.sources.base import ListShard, Stamp
 from moraine.sources.extents import find_extents
 from moraine.sources.posix import PosixSource
 from moraine.sources.posix_reader import PosixFile, PosixReader
+from nasty import MIB, fill, make_nasty_tree
+from unprivileged import as_nobody, open_directory
 
 AS_ROOT = os.geteuid() == 0
 
@@ -29,7 +29,7 @@ def reader(tmp_path: Path) -> Iterator[PosixReader]:
 
 def stored(file: PosixFile, size: int = 70_001) -> bytes:
     """All stored bytes, through a view of an odd size; full until the end, as the port says."""
-    view = memoryview(bytearray(size))
+    view = memoryview(bytearray(b"\xaa" * size))
     parts = []
     while count := file.readinto(view):
         parts.append(bytes(view[:count]))
@@ -103,7 +103,7 @@ def test_very_many_extents_are_joined_over_small_holes(tmp_path: Path) -> None:
         assert len(find_extents(file.fileno(), 4 * MIB) or ()) == 32
         few = find_extents(file.fileno(), 4 * MIB, limit=20)
         assert few is not None
-        assert len(few) <= 20
+        assert 16 <= len(few) <= 20  # only the smaller ones of the holes
         for n in range(32):
             at = n * 131_072 + (n % 2) * 65_536
             assert any(start <= at and at + 4096 <= start + length for start, length in few)
@@ -171,6 +171,16 @@ def test_what_is_no_regular_file_any_more_has_vanished(tmp_path: Path, reader: P
     assert len(os.listdir("/proc/self/fd")) <= before
 
 
+def test_a_way_that_failed_does_not_lead_astray(tmp_path: Path, reader: PosixReader) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_bytes(name.encode())
+    for _ in range(2):
+        assert stored(reader.open(b"one", b"file")) == b"one"
+        with pytest.raises(SourceVanished):
+            reader.open(b"two/missing", b"file")
+
+
 def test_reading_leaves_the_access_time(tmp_path: Path, reader: PosixReader) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"x")
@@ -209,6 +219,13 @@ def test_attributes_of_every_kind(tmp_path: Path, reader: PosixReader) -> None:
     assert (plain.target, plain.xattrs, plain.owner, plain.group) == (None, None, "root", "root")
     rich = reader.attributes(b"", b"rich", Kind.FILE, 0, 0)
     assert decode_xattrs(rich.xattrs) == {b"user.\xff": b"\0binary", b"user.empty": b""}
+    file = reader.open(b"", b"rich")  # through the open file it is the same, also when the name has moved on
+    (tmp_path / "rich").rename(tmp_path / "moved")
+    assert reader.attributes(b"", b"rich", Kind.FILE, 0, 0).xattrs == rich.xattrs
+    assert reader.attributes(b"", b"plain", Kind.FILE, 0, 0).xattrs is None
+    file.close()
+    with pytest.raises(SourceVanished):
+        reader.attributes(b"", b"rich", Kind.FILE, 0, 0)
     assert decode_xattrs(reader.attributes(b"", b"", Kind.DIRECTORY, 0, 0).xattrs) == {b"user.root": b"r"}
     assert reader.attributes(b"", b"fifo", Kind.FIFO, 0, 0).xattrs is None
     nobody = reader.attributes(b"", b"plain", Kind.FILE, 3_999_999_999, 0xFFFFFFFF)

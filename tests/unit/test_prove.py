@@ -11,7 +11,6 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from rows import manifest
 
 from moraine.errors import ConfigError, ProofFailed, SnapshotNotFound
 from moraine.model.entry import Kind, State
@@ -27,6 +26,7 @@ from moraine.repository.repository import Repository
 from moraine.steps import prove_manifest as manifest_step
 from moraine.steps.prove import Proven, prove
 from moraine.stores.memory import MemoryStore
+from rows import manifest
 
 NOW = datetime(2026, 11, 21, 2, tzinfo=UTC)
 FILE: dict[str, Any] = {"digest": b"d" * 32, "session": "S1"}

@@ -13,9 +13,6 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from blake3 import blake3
-from nasty import make_nasty_tree
-from night import Clock, Night, cheap_keys, make_policy, make_repository, open_repository
-from rows import manifest
 
 from moraine.errors import ProofFailed, RestoreError
 from moraine.model.policy import Policy
@@ -25,8 +22,9 @@ from moraine.repository.repository import Repository
 from moraine.steps import prove_sample as sample_step
 from moraine.steps.prove import Proven, prove
 from moraine.stores.memory import MemoryStore
-
-cheap_keys()
+from nasty import make_nasty_tree
+from night import Clock, Night, make_policy, make_repository, open_repository
+from rows import manifest
 
 
 def backup(store: MemoryStore, source: Path, policy: Policy, clock: Clock) -> str:
@@ -87,9 +85,7 @@ def test_every_file_of_a_small_snapshot_comes_back(world: World, tmp_path: Path)
     assert list((tmp_path / "scratch").iterdir()) == []
 
 
-def test_a_sample_stays_within_its_bounds_and_says_what_it_left_out(
-    world: World, source: Path
-) -> None:
+def test_a_sample_stays_within_its_bounds_and_says_what_it_left_out(world: World, source: Path) -> None:
     store, _, _, run = world
     rules = make_policy(source, prove={"sample_files": 5, "sample_bytes": "1MiB"})
     first, second = run(rules), run(rules)
@@ -129,9 +125,7 @@ def test_a_damaged_or_missing_pack_fails_the_proof_and_names_files_and_pack(
 
 @pytest.mark.parametrize("name", ["large", "sparse", "deep/er/file 07"])
 @pytest.mark.parametrize("harm", ["flip", "cut", "remove"])
-def test_a_wrong_copy_is_found(
-    world: World, monkeypatch: pytest.MonkeyPatch, name: str, harm: str
-) -> None:
+def test_a_wrong_copy_is_found(world: World, monkeypatch: pytest.MonkeyPatch, name: str, harm: str) -> None:
     restore = sample_step.execute_restore
 
     def harmed(plan: Any, repository: Repository, target: Any, **options: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from moraine.engine.rows import Cursor, aligned, match, overlay, position, rechunk, row_keys
 from moraine.model.entry import join_path, row_key, split_path
 from rows import inventory, paths

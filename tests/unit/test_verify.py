@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from copying import Copying, noise
 
+from copying import Copying, noise
 from moraine.errors import DamagedObject, KeyUnavailable
 from moraine.repository.repository import Chunking
 from moraine.steps.copy import Copied
@@ -60,12 +60,15 @@ def test_good_packs_pass_and_leave_evidence(tree: Path, depth: str) -> None:
 
 
 @pytest.mark.parametrize("depth", DEPTHS)
-@pytest.mark.parametrize("damage", ["truncated", "swapped", "gone", "trailer", "header", "replaced by an older copy"])
+@pytest.mark.parametrize(
+    "damage", ["truncated", "longer", "swapped", "gone", "trailer", "header", "replaced by an older copy"]
+)
 def test_every_depth_finds_packs_that_are_not_whole(tree: Path, depth: str, damage: str) -> None:
     work, copied, keys = copied_at(tree, depth)
     first, second = work.store.get(keys[0]), work.store.get(keys[1])
     broken = {
         "truncated": first[:-1],
+        "longer": first + b"x",
         "swapped": second,
         "trailer": first[:-40] + bytes([first[-40] ^ 1]) + first[-39:],
         "header": first[:50] + bytes([first[50] ^ 1]) + first[51:],

@@ -57,8 +57,10 @@ def run(args: argparse.Namespace, context: Context) -> int:
     from moraine.stores.memory import MemoryStore
 
     source = open_source(policy)
-    source.probe()  # a source that is missing is said before a passphrase is asked for
+    facts = source.probe()  # a source that is missing is said before a passphrase is asked for
     repository = context.open_policy_repository(args, policy)
+    for note in [*facts.notes, *_inside(policy.source.path, repository.store.url)]:
+        context.out.note(f"note: {note}")
     progress = make_progress(context.out)
     began = context.clock()
     committed = backup(
@@ -104,6 +106,14 @@ def _policy(args: argparse.Namespace, context: Context) -> Policy:
         raise ConfigError("no repository is named", hint="give --repo URL or set MORAINE_REPOSITORY")
     name = args.name or policy_name(path)
     return validate_policy({"policy": name, "source": {"path": path, **source}, "repository": {"url": url}}, "--name")
+
+
+def _inside(source: str, repository: str) -> list[str]:
+    """What to say of a repository that lies inside what is backed up."""
+    inner, outer = os.path.realpath(repository.removeprefix("file://")), os.path.realpath(source)
+    if "://" in repository.removeprefix("file://") or os.path.commonpath([inner, outer]) != outer:
+        return []
+    return [f"the repository {inner} lies inside the source and is backed up with it: exclude it"]
 
 
 def _is_text(path: str) -> bool:
@@ -156,12 +166,10 @@ def _show(context: Context, policy: Policy, committed: Committed, took: float, p
     if committed.racy:
         rows.append(("racy", f"{plural(committed.racy, 'file')} changing just then: read again next time"))
     if committed.unreadable:
-        rows.append(
-            (
-                "unreadable",
-                f"{plural(committed.unreadable, 'entry', 'entries')} could not be read: `moraine ls -l` shows them",
-            )
-        )
+        unreadable = f"{plural(committed.unreadable, 'entry', 'entries')} could not be read: `moraine ls -l` shows them"
+        if context.out.quiet:
+            context.out.warn(unreadable)
+        rows.append(("unreadable", unreadable))
     if proven:
         sampled = f"{plural(proven['sampled_files'], 'file')} restored and compared"
         rows.append(("proven", f"{plural(proven['expectations'], 'expectation')} hold, {sampled}"))

@@ -53,7 +53,10 @@ class Context:
         from moraine.repository.repository import Repository
 
         store = self.open_store(args, url)
-        return Repository.open(store, lambda: self.passphrase(args.passphrase_file), entropy=self.entropy)
+        repository = Repository.open(store, lambda: self.passphrase(args.passphrase_file), entropy=self.entropy)
+        seen = f"{len(repository.state.snapshots)} snapshots, log entry {repository.state.number}"
+        self.out.detail(f"repository {repository.config.id} at {store.url}: {seen}")
+        return repository
 
     def open_policy_repository(self, args: argparse.Namespace, policy: Policy) -> Repository:
         """The repository of --repo, or else the one a policy names, with the passphrase file and the flags it names."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from moraine.cli.context import Context
@@ -33,36 +34,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """List entries; everything when no PATH is given, else the directory's own content."""
-    from moraine.model.entry import Kind, display_path
-    from moraine.report.listing import list_entries
+    from moraine.report.columns import join_paths
+    from moraine.report.listing import NAMES, list_entries, list_names, list_rows
 
     repository = context.open_repository(args)
     manifest = repository.manifest(repository.snapshot(args.snapshot, args.policy))
-    entries = list_entries(manifest, args.path or b"", recursive=args.recursive or args.path is None)
+    under, recursive = args.path or b"", args.recursive or args.path is None
     if context.out.as_json:
-        context.out.json_array(entry.to_dict() for entry in entries)
+        context.out.json_array(entry.to_dict() for entry in list_entries(manifest, under, recursive=recursive))
     elif args.null:
-        for entry in entries:
-            context.out.bytes(entry.path + b"\0")
+        for table in list_rows(manifest, NAMES, under, recursive=recursive):
+            context.out.bytes(b"".join(path + b"\0" for path in join_paths(table).to_pylist()))
     elif args.long:
-        context.out.lines(map(long_line, entries))
+        context.out.lines(_long_lines(list_entries(manifest, under, recursive=recursive)))
     else:
-        context.out.lines(display_path(entry.path) + "/" * (entry.kind == Kind.DIRECTORY) for entry in entries)
+        for names in list_names(manifest, under, recursive=recursive):
+            context.out.line("\n".join(names))
     return 0
 
 
-def long_line(entry: Entry) -> str:
-    """One line of `ls -l`; the columns have fixed widths, because the list is not known when it starts."""
+def _long_lines(entries: Iterable[Entry]) -> Iterator[str]:
+    """Lines of `ls -l`; the columns have fixed widths, because the list is not known when it starts."""
     from moraine.model.entry import Kind, State, display_path
     from moraine.model.units import format_size
-    from moraine.report.entries import kind_name
+    from moraine.report.entries import KIND_NAMES, STATE_NAMES
 
-    owner = f"{entry.owner or entry.uid}:{entry.group or entry.gid}"
-    size = format_size(entry.size) if entry.kind == Kind.FILE else "-"
-    name = display_path(entry.path) + "/" * (entry.kind == Kind.DIRECTORY)
-    if entry.target is not None:
-        name += f" -> {display_path(entry.target)}"
-    if entry.state != State.OK:
-        name += f"  [{State(entry.state).name.lower()}]"
-    mode = show_mode(kind_name(entry.kind), entry.mode)
-    return f"{mode}  {pad(owner, 15)}  {size:>10}  {show_time(entry.modified)}  {name}"
+    for entry in entries:
+        owner = f"{entry.owner or entry.uid}:{entry.group or entry.gid}"
+        size = format_size(entry.size) if entry.kind == Kind.FILE else "-"
+        name = display_path(entry.path) + "/" * (entry.kind == Kind.DIRECTORY)
+        if entry.target is not None:
+            name += f" -> {display_path(entry.target)}"
+        if entry.state != State.OK:
+            name += f"  [{STATE_NAMES[entry.state]}]"
+        mode = show_mode(KIND_NAMES[entry.kind], entry.mode)
+        yield f"{mode}  {pad(owner, 15)}  {size:>10}  {show_time(entry.modified)}  {name}"

@@ -25,6 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         args = parse(sys.argv[1:] if arguments is None else arguments, sys.stderr)
     except SystemExit as error:
         return int(error.code or 0)
+    except KeyboardInterrupt:
+        return Cancelled.exit_code
     out = Output.standard(as_json=args.json, quiet=args.quiet, verbose=args.verbose)
     signal.signal(signal.SIGTERM, _interrupt)
     try:

@@ -10,9 +10,12 @@ import json
 import os
 import sys
 from collections.abc import Iterable
+from itertools import islice
 from typing import Any, TextIO
 
 from moraine.errors import MoraineError
+
+_AT_ONCE = 256  # lines written together
 
 
 class OutputClosed(Exception):
@@ -45,8 +48,9 @@ class Output:
 
     def lines(self, texts: Iterable[str]) -> None:
         """Many lines of the result."""
-        for text in texts:
-            self._write(text + "\n")
+        rest = iter(texts)
+        while some := list(islice(rest, _AT_ONCE)):
+            self._write("\n".join(some) + "\n")
 
     def summary(self, texts: Iterable[str]) -> None:
         """Lines that round a result off for people; not with --quiet."""
@@ -59,11 +63,11 @@ class Output:
 
     def json_array(self, items: Iterable[Any]) -> None:
         """A JSON array whose items are made while they are written, one per line."""
-        start = "["
-        for item in items:
-            self._write(f"{start}\n{json.dumps(item, ensure_ascii=False)}")
-            start = ","
-        self._write("[]\n" if start == "[" else "\n]\n")
+        start, rest = "[\n", iter(items)
+        while some := list(islice(rest, _AT_ONCE)):
+            self._write(start + ",\n".join(json.dumps(item, ensure_ascii=False) for item in some))
+            start = ",\n"
+        self._write("[]\n" if start == "[\n" else "\n]\n")
 
     def bytes(self, data: bytes) -> None:
         """Raw bytes of the result."""

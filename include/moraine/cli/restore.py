@@ -103,13 +103,13 @@ def _show_plan(plan: RestorePlan, repository: Repository, context: Context) -> N
 
 def _planned_rows(plan: RestorePlan, repository: Repository) -> Iterator[dict[str, Any]]:
     from moraine.model.entry import join_path
-    from moraine.report.entries import kind_name, path_fields
+    from moraine.report.entries import KIND_NAMES, path_fields
 
     for table in plan.rows(repository):
         for row in table.to_pylist():
             path = path_fields("path", join_path(row["dir"], row["name"]) or b".")
             yield path | {
-                "kind": kind_name(row["kind"]),
+                "kind": KIND_NAMES[row["kind"]],
                 "size": row["size"],
                 "action": row["action"],
                 "reason": row["reason"],

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from moraine.cli.context import Context
 from moraine.cli.text import pairs, plural, show_ratio, show_time, table
+
+if TYPE_CHECKING:
+    from moraine.report.stats import Stats
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,7 +20,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, context: Context) -> int:
     """Measure the repository and print it."""
     from moraine.model.units import format_size
-    from moraine.model.window import parse_time
     from moraine.report.stats import repository_stats
 
     stats = repository_stats(context.open_repository(args))
@@ -38,21 +42,28 @@ def run(args: argparse.Namespace, context: Context) -> int:
         )
     )
     if stats.policies:
-        head = ("policy", "snapshots", "newest window end", "files", "size", "last proven")
-        rows = [
-            [
-                policy.policy,
-                f"{policy.snapshots:,}",
-                show_time(parse_time(policy.last_window_end)),
-                f"{policy.newest_files:,}",
-                format_size(policy.newest_bytes),
-                show_time(parse_time(policy.proven)) if policy.proven else "never",
-            ]
-            for policy in stats.policies
-        ]
         context.out.line()
-        context.out.lines(table(head, rows, right=("snapshots", "files", "size")))
+        context.out.lines(_policies(stats))
     return 0
+
+
+def _policies(stats: Stats) -> Iterator[str]:
+    from moraine.model.units import format_size
+    from moraine.model.window import parse_time
+
+    head = ("policy", "snapshots", "newest window end", "files", "size", "last proven")
+    rows = [
+        [
+            policy.policy,
+            f"{policy.snapshots:,}",
+            show_time(parse_time(policy.last_window_end)),
+            f"{policy.newest_files:,}",
+            format_size(policy.newest_bytes),
+            show_time(parse_time(policy.proven)) if policy.proven else "never",
+        ]
+        for policy in stats.policies
+    ]
+    return table(head, rows, right=("snapshots", "files", "size"))
 
 
 def _parts(packs: int, pack_bytes: int, other_bytes: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 
 GAP = "  "
 
@@ -76,6 +77,7 @@ _KINDS = {
 }
 
 
+@lru_cache(maxsize=1024)
 def show_mode(kind: str, mode: int) -> str:
     """`drwxr-sr-x`."""
     letters = [letter if mode >> (8 - i) & 1 else "-" for i, letter in enumerate("rwxrwxrwx")]

@@ -70,7 +70,7 @@ def _files(rng: np.random.Generator) -> Iterator[tuple[str, bytes]]:
 
 def _day(rng: np.random.Generator, day: date) -> Iterator[tuple[str, bytes]]:
     """Everything that arrives in one day."""
-    folder = f"lake/orders/year={day.year}/month={day.month:02}/day={day.day:02}"
+    folder = f"orders/year={day.year}/month={day.month:02}/day={day.day:02}"
     for part in range(2):
         yield f"{folder}/part-{part:04}.parquet", content.parquet_bytes(content.orders(rng, day, 4_000))
     yield f"{folder}/_SUCCESS", b""
@@ -106,7 +106,7 @@ def _change_catalog(path: Path, rng: np.random.Generator, day: date) -> None:
 
 def _make_oddities(root: Path) -> None:
     """What real trees have besides plain files: links, holes, names, an empty folder, a private file."""
-    (root / "lake/orders/latest").symlink_to(f"year={FIRST_DAY.year}")
+    (root / "orders/latest").symlink_to(f"year={FIRST_DAY.year}")
     os.link(root / "models/ranker/weights.bin", root / "models/ranker/weights-v1.bin")
     with (root / "models/scratch.img").open("wb") as sparse:
         sparse.truncate(8 << 20)

@@ -118,7 +118,7 @@ def split_path(path: bytes) -> tuple[bytes, bytes]:
 
 
 def display_path(path: bytes) -> str:
-    """A path as text that is safe in logs, tables and terminals: bytes and control characters escaped as `\\xNN`."""
+    """A path as text that is safe in logs, tables and terminals: bytes and control characters are escaped."""
     text = path.decode("utf-8", "backslashreplace")
     return (
         text

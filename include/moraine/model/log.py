@@ -180,7 +180,9 @@ def _prove(state: LogState, entry: LogEntry) -> None:
     found = state.snapshots.get(entry.body["snapshot"])
     if found:
         passed = entry.body["passed"]
-        state.snapshots[found.id] = replace(found, proven=entry.at, failed=None) if passed else replace(found, failed=entry.at)
+        state.snapshots[found.id] = (
+            replace(found, proven=entry.at, failed=None) if passed else replace(found, failed=entry.at)
+        )
 
 
 def _compaction(state: LogState, entry: LogEntry) -> None:

@@ -124,14 +124,14 @@ class Schedule(Part):
 class Compression(Part):
     """How content is compressed."""
 
-    level: int = Field(3, ge=1, le=19, description="zstd level; content that does not shrink is stored raw")
+    level: int = Field(2, ge=1, le=19, description="zstd level; content that does not shrink is stored raw")
 
 
 class Limits(Part):
     """How much of the source may be unreadable before the run fails instead of committing with exit code 3."""
 
     unreadable_files: Count | None = Field(None, description="most unreadable files; none: no such limit")
-    unreadable_share: Share = Field(0.5, description="most unreadable files as a share of all")
+    unreadable_share: Share = Field(0.1, description="most unreadable files as a share of all")
 
 
 class Gate(Part):
@@ -157,7 +157,9 @@ class Verify(Part):
 class Prove(Part):
     """How a committed snapshot is proven to be restorable."""
 
-    expectations: tuple[str | dict[str, Any], ...] = Field((), description="expectations on the manifest or on files")
+    expectations: tuple[str | dict[str, Any], ...] = Field(
+        (), description="expectations that drills hold restored data against"
+    )
     sample_files: Count = Field(20, description="files restored and compared by hash")
     sample_bytes: Size = Field(256 << 20, description="most bytes restored for the sample")
 

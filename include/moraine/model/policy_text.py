@@ -93,7 +93,8 @@ def _proven(prove: Prove) -> str:
         most = format_size(prove.sample_bytes)
         parts.append(f"{prove.sample_files} files (at most {most}) are restored and compared by hash")
     if prove.expectations:
-        parts.append(f"{len(prove.expectations)} expectation{'s' if len(prove.expectations) > 1 else ''} must hold")
+        count = len(prove.expectations)
+        parts.append(f"drills hold {count} expectation{'s' * (count > 1)} against restored data")
     return f"after the commit {_listed(parts, 2)}." if parts else "not at all."
 
 

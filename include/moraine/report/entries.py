@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -20,11 +19,12 @@ COLUMNS = (
     "owner", "group", "target", "digest",
 )  # fmt: skip
 
+KIND_NAMES = {int(kind): kind.name.lower().replace("_", "-") for kind in Kind}
+STATE_NAMES = {int(state): state.name.lower() for state in State}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One entry of a snapshot."""
 
     dir: bytes
@@ -57,7 +57,7 @@ class Entry:
     def to_dict(self) -> dict[str, Any]:
         """JSON form; bytes that are not text also come as base64."""
         data = path_fields("path", self.path) | {
-            "kind": kind_name(self.kind),
+            "kind": KIND_NAMES[self.kind],
             "size": self.size,
             "mode": f"{self.mode:04o}",
             "uid": self.uid,
@@ -65,7 +65,7 @@ class Entry:
             "owner": self.owner,
             "group": self.group,
             "mtime": time_text(self.mtime, self.mtime_ns),
-            "state": State(self.state).name.lower(),
+            "state": STATE_NAMES[self.state],
         }
         if self.target is not None:
             data |= path_fields("target", self.target)
@@ -78,12 +78,7 @@ def iter_entries(tables: Iterable[pa.Table]) -> Iterator[Entry]:
     """The rows of tables that hold `COLUMNS`, in order."""
     for table in tables:
         for batch in table.select(COLUMNS).to_batches(max_chunksize=4096):
-            yield from (Entry(*row) for row in zip(*(column.to_pylist() for column in batch.columns), strict=True))
-
-
-def kind_name(kind: int) -> str:
-    """`file`, `directory`, `character-device` …."""
-    return Kind(kind).name.lower().replace("_", "-")
+            yield from map(Entry._make, zip(*(column.to_pylist() for column in batch.columns), strict=True))
 
 
 def path_fields(name: str, path: bytes) -> dict[str, str]:

@@ -16,10 +16,9 @@ import pyarrow.dataset as ds
 import pyarrow.fs
 
 from moraine.errors import MoraineError
-from moraine.model.entry import Kind, State, display_path
 from moraine.model.snapshot import SnapshotRecord
-from moraine.report.entries import kind_name
-from moraine.report.find import paths as join_paths
+from moraine.report.columns import display_column, join_paths
+from moraine.report.entries import KIND_NAMES, STATE_NAMES
 from moraine.report.snapshots import sort_snapshots
 from moraine.repository.repository import Repository
 
@@ -41,14 +40,14 @@ def _same(name: str) -> Make:
     return lambda table: table[name]
 
 
-def _names(kind: type[Kind] | type[State], column: str) -> Make:
-    words = [""] * (max(kind) + 1)
-    for member in kind:
-        words[member] = kind_name(member) if kind is Kind else member.name.lower()
-    return lambda table: pa.chunked_array(
-        [pa.DictionaryArray.from_arrays(chunk.cast(pa.int32()), pa.array(words)) for chunk in table[column].chunks],
-        _FEW,
-    )
+def _names(names: dict[int, str], column: str) -> Make:
+    words = pa.array([names.get(number, "") for number in range(max(names) + 1)])
+
+    def make(table: pa.Table) -> pa.ChunkedArray:
+        codes = table[column].cast(pa.int32())
+        return pa.chunked_array([pa.DictionaryArray.from_arrays(chunk, words) for chunk in codes.chunks], _FEW)
+
+    return make
 
 
 # name: type, manifest columns it is made of, how
@@ -56,7 +55,7 @@ _COLUMNS: dict[str, tuple[pa.DataType, tuple[str, ...], Make]] = {
     "path": (pa.string(), ("dir", "name"), lambda table: display_column(join_paths(table))),
     "dir": (pa.string(), ("dir",), _text("dir")),
     "name": (pa.string(), ("name",), _text("name")),
-    "kind": (_FEW, ("kind",), _names(Kind, "kind")),
+    "kind": (_FEW, ("kind",), _names(KIND_NAMES, "kind")),
     "size": (pa.int64(), ("size",), _same("size")),
     "mode": (pa.uint32(), ("mode",), _same("mode")),
     "uid": (pa.uint32(), ("uid",), _same("uid")),
@@ -70,7 +69,7 @@ _COLUMNS: dict[str, tuple[pa.DataType, tuple[str, ...], Make]] = {
     "nlink": (pa.uint32(), ("nlink",), _same("nlink")),
     "target": (pa.string(), ("target",), _text("target")),
     "digest": (pa.string(), ("digest",), lambda table: _hex(table["digest"])),
-    "state": (_FEW, ("state",), _names(State, "state")),
+    "state": (_FEW, ("state",), _names(STATE_NAMES, "state")),
     "session": (pa.string(), ("session",), lambda table: table["session"].cast(pa.string())),
     "path_bytes": (pa.binary(), ("dir", "name"), lambda table: join_paths(table)),
 }
@@ -146,24 +145,6 @@ SNAPSHOTS = pa.schema(
         ("held", pa.string()),
     ]
 )
-
-
-def display_column(column: pa.ChunkedArray | pa.Array) -> pa.Array:
-    """Paths as text that is safe to print; like `display_path`, but plain ASCII is not looked at one by one."""
-    if isinstance(column, pa.ChunkedArray):
-        column = column.combine_chunks()
-    if pa.types.is_dictionary(column.type):
-        return display_column(column.dictionary).take(column.indices)
-    odd = np.flatnonzero(
-        pc.match_substring_regex(column, r"[^\x20-\x7e]").fill_null(False).to_numpy(zero_copy_only=False)
-    )
-    if not len(odd):
-        return column.cast(pa.string())
-    mask = np.zeros(len(column), dtype=bool)
-    mask[odd] = True
-    shown = pa.array([display_path(value) for value in column.take(pa.array(odd)).to_pylist()], pa.string())
-    safe = pc.if_else(pa.array(mask), pa.scalar(b"", pa.binary()), column).cast(pa.string())
-    return pc.replace_with_mask(safe, pa.array(mask), shown)
 
 
 def _make(table: pa.Table, record: SnapshotRecord, schema: pa.Schema) -> pa.Table:

@@ -5,7 +5,6 @@ Columnar up to the hits; memory is bounded by the number of versions found, not 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,9 +12,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from moraine.engine.globs import glob_regex
 from moraine.errors import ConfigError
 from moraine.model.entry import Kind
 from moraine.model.snapshot import SnapshotRecord
+from moraine.report.columns import join_paths
 from moraine.report.entries import COLUMNS, Entry, iter_entries
 from moraine.repository.repository import Repository
 
@@ -46,71 +47,22 @@ def find_versions(
 
 
 def matching(tables: Iterable[pa.Table], pattern: bytes, *, ignore_case: bool = False) -> Iterator[pa.Table]:
-    """The rows of tables whose path matches the glob; the root never does.
+    """The rows of tables that match a glob, by the rules of `exclude`; the root never does.
+
+    It matches at any depth unless it begins with a slash; one that ends with a slash means directories.
 
     Raises:
         ConfigError: it is no glob.
     """
-    shown = pattern.decode("utf-8", "backslashreplace")
     names = [name for name in pattern.split(b"/") if name not in (b"", b".")]
     if not names:
-        raise ConfigError(f"the glob {shown!r} names nothing", hint="for example '*.csv' or 'docs/**/*.md'")
-    regex = glob_regex(b"/".join(names), anywhere=not pattern.startswith(b"/"))
-    try:
-        pc.match_substring_regex(pa.array([b""]), regex)
-    except pa.ArrowInvalid as error:
-        raise ConfigError(f"{shown!r} is no glob: a set in it has its ends the wrong way round") from error
+        raise ConfigError("the glob names nothing", hint="for example '*.csv' or 'docs/**/*.md'")
+    anywhere = "" if pattern.startswith(b"/") else "(?:.*/)?"
+    regex = rf"(?s)\A{anywhere}{glob_regex(b'/'.join(names))}\z"
     for table in tables:
-        subject = table["name"] if len(names) == 1 and not pattern.startswith(b"/") else paths(table)
+        subject = table["name"] if anywhere and len(names) == 1 else join_paths(table)
         hits = pc.match_substring_regex(subject, regex, ignore_case=ignore_case)
         hits = pc.and_(hits, pc.not_equal(table["name"], b""))
         if pattern.endswith(b"/"):
             hits = pc.and_(hits, pc.equal(table["kind"], int(Kind.DIRECTORY)))
         yield table.filter(hits)
-
-
-def paths(table: pa.Table) -> pa.ChunkedArray:
-    """The whole path of every row."""
-    directory = table["dir"].cast(pa.binary())
-    joined = pc.binary_join_element_wise(directory, table["name"], pa.scalar(b"/", pa.binary()))
-    return pc.if_else(pc.equal(directory, b""), table["name"], joined)
-
-
-def glob_regex(pattern: bytes, *, anywhere: bool) -> str:
-    """The regular expression of a glob over whole paths, as bytes in Latin-1; the rules are those of `exclude`.
-
-    `*` and `?` stay inside one name, `**` crosses directories, `[…]` and `[!…]` are sets of bytes. Unless it is tied
-    to the root, the pattern matches at any depth.
-    """
-    text = pattern.decode("latin-1")
-    parts, at = [], 0
-    while at < len(text):
-        found = _TOKEN.match(text, at)
-        assert found is not None
-        parts.append(_translate(found[0]))
-        at = found.end()
-    return f"(?s)^{'(?:.*/)?' if anywhere else ''}{''.join(parts)}$"
-
-
-_TOKEN = re.compile(r"(?s)\*\*/|\*\*|\*|\?|\[[!^]?\]?[^\]]*\]|\\.|.")
-_FIXED = {
-    "**/": "(?:.*/)?",
-    "**": ".*",
-    "*": "[^/]*",
-    "?": "(?:[\\xc2-\\xf4][\\x80-\\xbf]+|[^/])",  # one character, of UTF-8 where it is that
-}
-
-
-def _translate(token: str) -> str:
-    if token in _FIXED:
-        return _FIXED[token]
-    if token.startswith("[") and len(token) > 1:
-        negated = token[1] in "!^"
-        inside = re.sub(r"[^a-zA-Z0-9-]", lambda found: _byte(found[0]), token[2 if negated else 1 : -1])
-        return f"[^/{inside}]" if negated else f"[{inside}]"
-    literal = token[1] if token.startswith("\\") and len(token) == 2 else token
-    return _byte(literal)
-
-
-def _byte(letter: str) -> str:
-    return letter if letter.isascii() and letter.isalnum() else f"\\x{ord(letter):02x}"

@@ -125,4 +125,4 @@ def _policy_stats(name: str, records: Iterable[SnapshotRecord]) -> PolicyStats:
 
 
 def _ratio(numerator: int, denominator: int) -> float | None:
-    return round(numerator / denominator, 3) if denominator else None
+    return round(numerator / denominator, 3) if numerator and denominator else None

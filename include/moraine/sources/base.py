@@ -12,11 +12,15 @@ import pyarrow as pa
 
 @dataclass(frozen=True, slots=True)
 class ListShard:
-    """A part of the source that one `list` task walks: the subtrees of `roots`, or the rest above them."""
+    """A part of the source that one `list` task walks: a contiguous range in manifest order.
+
+    It is made of the directories from `roots[0]` up to, but without, `stop_at[0]`; so the rows of all shards, joined in
+    shard order, are in manifest order.
+    """
 
     name: str
     roots: tuple[bytes, ...] = (b"",)
-    stop_at: tuple[bytes, ...] = ()  # subtrees that other shards walk
+    stop_at: tuple[bytes, ...] = ()
 
 
 class Stamp(NamedTuple):

@@ -67,11 +67,7 @@ class Descent:
 
     def _step(self, depth: int, name: bytes) -> None:
         """Open the directory `name` below the one at `depth`."""
-        try:
-            fd = self._open(name, self._fds[depth])
-        except OSError:
-            self._leave(depth)
-            raise
+        fd = self._open(name, self._fds[depth])
         if depth < len(self._names):
             self._fds[depth + 1] = fd
         else:

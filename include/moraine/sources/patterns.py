@@ -149,8 +149,6 @@ class Matcher:
 
 def _name_test(patterns: list[Pattern]) -> NameTest | None:
     """One test for an ordered list: runs of patterns that say the same become one test each, the last run first."""
-    while patterns and patterns[0].negated:  # nothing to take back in yet
-        patterns = patterns[1:]
     runs = [(negated, _any_test(list(run))) for negated, run in groupby(patterns, key=lambda p: p.negated)]
     if len(runs) < 2:
         return runs[0][1] if runs else None

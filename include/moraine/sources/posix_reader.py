@@ -88,6 +88,10 @@ class PosixFile:
             self.close()
         return Stamp(now.st_size, now.st_mtime_ns, now.st_ctime_ns, now.st_ino)
 
+    def descriptor(self, directory: bytes, name: bytes) -> int | None:
+        """The descriptor, if this is the file of that name and still open."""
+        return self._fd if self._fd >= 0 and self._name == name and self._directory == directory else None
+
     def close(self) -> None:
         """Close without looking again; closing twice is fine."""
         fd, self._fd = self._fd, -1
@@ -112,6 +116,7 @@ class PosixReader:
         self._directory = b""
         self._parent = self._descent.enter(b"")
         self._flags = _OPEN | os.O_NOATIME
+        self._last: PosixFile | None = None
         self._users: dict[int, str | None] = {}
         self._groups: dict[int, str | None] = {}
 
@@ -139,7 +144,8 @@ class PosixReader:
             fd = self._open(name, parent)
             found = os.fstat(fd)
             if found.st_mode >> 12 == _REGULAR:
-                return PosixFile(fd, found, directory, name)
+                self._last = PosixFile(fd, found, directory, name)
+                return self._last
         except OSError as error:
             if fd >= 0:
                 os.close(fd)
@@ -153,7 +159,9 @@ class PosixReader:
         try:
             parent = self._parent if directory == self._directory else self._enter(directory)
             target = os.readlink(name, dir_fd=parent) if kind == Kind.SYMLINK else None
-            xattrs = _read_xattrs(b"%s/%d/%s" % (_DESCRIPTORS, parent, name or b"."))
+            fd = self._last.descriptor(directory, name) if self._last else None
+            # By name: through the parent's descriptor in /proc, as symlinks have attributes too, at any depth.
+            xattrs = _read_xattrs(b"%s/%d/%s" % (_DESCRIPTORS, parent, name or b".") if fd is None else fd)
         except OSError as error:
             raise source_error(error, join_path(directory, name), "read the attributes of") from error
         if uid not in self._users:
@@ -180,10 +188,11 @@ class PosixReader:
         return fd
 
 
-def _read_xattrs(path: bytes) -> bytes | None:
-    """Through the parent's descriptor in /proc: symlinks have attributes too, and the path may be of any depth."""
+def _read_xattrs(path: bytes | int) -> bytes | None:
+    """The attributes of a descriptor, or of a path whose last name is no symlink to follow."""
+    follow = isinstance(path, int)
     try:
-        names = os.listxattr(path, follow_symlinks=False)
+        names = os.listxattr(path, follow_symlinks=follow)
     except OSError as error:
         if error.errno in NO_ATTRIBUTES:
             return None
@@ -193,7 +202,7 @@ def _read_xattrs(path: bytes) -> bytes | None:
     found: dict[bytes, bytes] = {}
     for name in map(os.fsencode, names):
         try:
-            found[name] = os.getxattr(path, name, follow_symlinks=False)
+            found[name] = os.getxattr(path, name, follow_symlinks=follow)
         except OSError as error:
             gone = error.errno == errno.ENODATA or error.errno in NO_ATTRIBUTES
             if not gone and not (error.errno in FORBIDDEN and name.startswith(_PRIVILEGED)):

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import pyarrow as pa
 
-from moraine.errors import RestoreError
+from moraine.errors import ConfigError, RestoreError
 from moraine.model.entry import Kind, join_path
 from moraine.model.xattrs import encode_xattrs
 from moraine.sources.posix_target_attributes import read_xattrs
@@ -70,6 +70,8 @@ class PosixTarget:
     @contextmanager
     def writer(self, *, owners: str = "id") -> Iterator[TargetWriter]:
         """Open the directory for writing; it and its parents are made where they are missing."""
+        if owners not in ("id", "name", "keep"):
+            raise ConfigError(f"owners: {owners!r} is none of id, name, keep", hint="id is the default")
         try:
             os.makedirs(self._path, exist_ok=True)
             writer = PosixWriter(self._path, owners)

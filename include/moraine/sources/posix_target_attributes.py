@@ -43,10 +43,10 @@ class Attributes:
 
     def __init__(self, notes: Notes, owners: str) -> None:
         self._notes = notes
-        self._by_name = owners == "name"
+        self._by_name, self._keep = owners == "name", owners == "keep"
         self._uid, self._gid = os.geteuid(), os.getegid()
-        self._root = owners != "keep" and self._uid == 0
-        self._groups = frozenset(os.getgroups()) if owners != "keep" else frozenset()
+        self._root = not self._keep and self._uid == 0
+        self._groups = frozenset() if self._keep else frozenset(os.getgroups())
         self._owners: dict[tuple[int, int, str | None, str | None], _Owner] = {}
 
     def complete(self, fd: int, path: bytes, rows: Rows, i: int, place: Place) -> None:
@@ -102,7 +102,8 @@ class Attributes:
         return _Owner(-1, gid if own_group else -1, uid != self._uid or not own_group, own_group and gid != self._gid)
 
     def _note_owner(self, path: bytes) -> None:
-        self._notes.add(Code.OWNER, path, "belongs to the user who restores: only root can give files away", keep=1)
+        if not self._keep:
+            self._notes.add(Code.OWNER, path, "belongs to the user who restores: only root can give files away", keep=1)
 
     def _safe_mode(self, path: bytes, mode: int) -> int:
         """What runs as its owner must not run as another one."""
@@ -134,7 +135,7 @@ class Attributes:
             return
         follow = isinstance(target, int)
         present = _names(target) if exact else []
-        for name in [name for name in present if name not in wanted]:
+        for name in [name for name in present if name not in wanted and not _of_the_system(name)]:
             with self._noting(path, name):
                 os.removexattr(target, name, follow_symlinks=follow)
         for name, value in wanted.items():
@@ -180,6 +181,11 @@ def read_xattrs(path: bytes) -> dict[bytes, bytes]:
         except OSError:
             continue
     return found
+
+
+def _of_the_system(name: bytes) -> bool:
+    """Labels that security modules give every file by themselves: not left over from anybody."""
+    return name.startswith(b"security.") and name != b"security.capability"
 
 
 def _names(target: int | bytes) -> list[bytes]:

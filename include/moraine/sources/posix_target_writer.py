@@ -21,6 +21,7 @@ _MAKE = {
     int(Kind.FIFO): stat.S_IFIFO,
     int(Kind.CHARACTER_DEVICE): stat.S_IFCHR,
     int(Kind.BLOCK_DEVICE): stat.S_IFBLK,
+    int(Kind.SOCKET): stat.S_IFSOCK,  # no process listens on it any more, but the name is there, as rsync does
 }
 
 

@@ -50,8 +50,7 @@ class Verdict(IntEnum):
     ABSENT = 8  # the snapshot has no content for it
     MERGE = 9  # the directory is there and gets the row's attributes at the end
     PASS = 10  # the directory is there and stays as it is
-    STAY = 12  # as MERGE, but its attributes are right as yet
-    SOCKET = 11  # meaningless without the process that made it
+    STAY = 11  # as MERGE, but its attributes are right as yet
 
 
 class Code:
@@ -62,7 +61,6 @@ class Code:
     DAMAGED = "damaged"
     FAILED = "failed"
     SPECIAL = "device-skipped"
-    SOCKET = "socket-skipped"
     OWNER = "owner-kept"
     ATTRIBUTE = "attribute-refused"
     PRIVILEGE = "setuid-dropped"

@@ -68,7 +68,7 @@ def backup(
     diffed = diff_entries(run, [list_entries(run, shard) for shard in source.shards(policy.shards.list)])
     if not ignore_gate:
         gate_changes(run, diffed)
-    copied = [copy_shard(run, diffed.changes, shard.number) for shard in diffed.shards]
+    copied = [copy_shard(run, diffed.changes, shard.number, planned=shard) for shard in diffed.shards]
     committed = commit(
         run, diffed, [c.outcome for c in copied], [verify_shard(run, c.outcome).evidence for c in copied]
     )

@@ -64,8 +64,8 @@ class _Fold:
         state, self._state = self._state, None
         with self._findings.guard("log", key):
             data = self._repository.store.get(key)
-            self._previous = digest(data)
             entry = self._parse(key, read_open(data, key=key, keyring=self._repository.keyring))
+            self._previous = digest(data)
             if entry.number != number or previous not in (None, entry.previous):
                 raise ForgedObject(f"{key} does not continue the log: its predecessor was another entry")
             if state is not None:

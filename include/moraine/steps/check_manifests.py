@@ -62,7 +62,7 @@ def check_manifests(
         findings.count("manifest_objects")
         before = len(findings.problems)
         with findings.guard("manifest", ref.key):
-            table = repository.manifest(owners[0]).load(ref, [*_CONTENT, "kind"])
+            table = repository.manifest(owners[0]).load(ref, _CONTENT)
             findings.count("manifest_rows", table.num_rows)
             unknown.append(_unknown(repository, table, index))
         for problem in findings.problems[before:]:

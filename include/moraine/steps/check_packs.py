@@ -121,14 +121,12 @@ class _Check:
     def compare(self) -> None:
         """What the index says of packs against their trailers; and which of its chunks are lost."""
         known = np.sort(np.concatenate(self._marks)) if self._marks else np.empty(0, np.uint64)
-        faulty = pa.array([key for key, pack in self._packs.items() if pack.problem], pa.string())
-        suspect: list[pa.Table] = []
         for segment in self._index.segments:
+            self._compare_marks(self._index.load(segment), known)
+        faulty = pa.array([key for key, pack in self._packs.items() if pack.problem], pa.string())
+        for segment in self._index.segments if len(faulty) else ():
             table = self._index.load(segment)
-            self._compare_marks(table, known)
-            suspect.append(table.filter(pc.is_in(table["pack"].cast(pa.string()), value_set=faulty)))
-        for part in suspect:
-            self._lose(part)
+            self._lose(table.filter(pc.is_in(table["pack"].cast(pa.string()), value_set=faulty)))
 
     def _trailers(self, keys: list[str]) -> Iterator[pa.Table | None]:
         def read(key: str) -> pa.Table | MoraineError:

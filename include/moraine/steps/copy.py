@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from moraine.engine.chunking import Chunking
 from moraine.engine.known import KnownIds
+from moraine.engine.plan import PlanShard
 from moraine.errors import SourceError, SourceMissing, SourceUnmounted, SourceVanished
 from moraine.model.entry import Kind, Op, State
 from moraine.repository.packs import PackWriter
@@ -48,15 +49,15 @@ class Copied:
     silent: int  # files whose content differs though nothing says they were changed: look at that disk
 
 
-def copy_shard(run: Run, changes: Ref, shard: int) -> Copied:
-    """Copy the entries of one shard of the change set.
+def copy_shard(run: Run, changes: Ref, shard: int, *, planned: PlanShard | None = None) -> Copied:
+    """Copy the entries of one shard of the change set; `planned` is what progress is measured against.
 
     Raises:
         StoreFull, AccessDenied, StoreUnavailable: the store; what is uploaded is used by the next attempt.
         SourceMissing, SourceUnmounted: the source as a whole is gone. Single entries become rows with a state.
         SessionGone: the change set has been swept.
     """
-    run.progress.start("copy")
+    run.progress.start("copy", planned.files if planned else None, planned.bytes if planned else None)
     known = KnownIds()
     journal = Journal(run, changes, shard)
     journal.resume(known)

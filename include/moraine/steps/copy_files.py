@@ -6,9 +6,8 @@ import struct
 from collections.abc import Callable
 from typing import NamedTuple
 
-from blake3 import blake3
-
 from moraine.engine.chunking import Chunking, Cutter
+from moraine.engine.digests import file_digest
 from moraine.model.entry import Kind, State
 from moraine.repository.sealing import ChunkWriter
 from moraine.sources.base import Attributes, OpenFile, Reader, Stamp
@@ -58,7 +57,7 @@ class FileReader:
         self._window = racy_window
         self._now = now
         self._advance = advance
-        self._empty = blake3(b"", key=id_key).digest()
+        self._empty = file_digest([], id_key)
         self._clock_in = 0
         self._racy_from = 0  # ns: a file that changed since then may change again within the same tick
 
@@ -90,12 +89,9 @@ class FileReader:
         if ids is None:
             ids = [self._chunks.keep(got)] if got else []
         packed, size = _pack_extents(extents, stamp.size, got)
-        return Content(self._digest(ids), ids if len(ids) > 1 else None, packed, size, state, stamp, attributes)
-
-    def _digest(self, ids: list[bytes]) -> bytes:
-        if len(ids) == 1:
-            return ids[0]
-        return blake3(b"moraine digest v1" + b"".join(ids), key=self._key).digest() if ids else self._empty
+        return Content(
+            file_digest(ids, self._key), ids if len(ids) > 1 else None, packed, size, state, stamp, attributes
+        )
 
     def _large_file(self, file: OpenFile, stored: int) -> tuple[list[bytes], int]:
         self._clock_in = 0

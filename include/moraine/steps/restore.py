@@ -74,21 +74,17 @@ def execute_restore(
     with target.writer(owners=owners) as writer:
         writer.notes.take(plan.notes)
         _Execution(plan, repository, writer, progress).run()
-        counts = writer.counts
-        notes = writer.notes
-    checked = 0
-    if verify:
-        checked = verify_plan(plan, repository, target, notes, progress)
-    skipped = {action: plan.counts[action] for action in ("nothing", "keep", "conflict", "absent")}
+    notes = writer.notes
+    verified = verify_plan(plan, repository, target, notes, progress) if verify else 0
     return Restored(
         snapshot=plan.snapshot.id,
         target=target.url,
-        skipped=skipped,
+        **writer.counts,
+        skipped={action: plan.counts[action] for action in ("nothing", "keep", "conflict", "absent")},
         warnings=notes.to_list(),
         warning_counts=notes.counts,
         exit_code=_exit_code(notes),
-        verified=checked,
-        **counts,
+        verified=verified,
     )
 
 
@@ -100,6 +96,7 @@ class _Execution:
         self._repository = repository
         self._writer = writer
         self._progress = progress
+        self._several = np.unique(plan.links)  # rows that are, or lead, further names of a file
         self._content = ContentWriter(repository, writer, progress)
         self._waiting: list[tuple[pa.Table, Verdicts]] = []
         self._folders: list[tuple[Window, Verdicts]] = []
@@ -139,7 +136,7 @@ class _Execution:
         content = file & np.isin(verdicts, WRITTEN)
         if content.any():
             self._waiting.append((window.table.filter(pa.array(content)), verdicts[content]))
-        several = np.flatnonzero(np.isin(first + np.arange(len(window)), self._plan.links))
+        several = self._several[slice(*np.searchsorted(self._several, (first, first + len(window))))] - first
         if len(several):
             self._names.append((window.take(several), verdicts[several] & ~LINK, first + several))
 
@@ -159,7 +156,6 @@ class _Execution:
         leaders = np.searchsorted(numbers, self._plan.links[:, 1])
         heads = window.rows(leaders, verdicts)
         self._writer.links(window.rows(further, verdicts), list(zip(heads.dir, heads.name, strict=True)))
-        self._progress.advance(files=len(further))
 
     def _finish(self) -> None:
         for window, verdicts in reversed(self._folders):

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -94,32 +93,39 @@ class ContentWriter:
         for row in pieces.lost.tolist():
             self._note_lost(window, row, "a chunk of it is in no index")
         counts = np.bincount(pieces.file, minlength=len(window))
+        left = counts.copy()
         lost = self._on_lost(window, pieces)
         for opened in self.repository.chunks.read(pieces.locations, lost=lost):
-            self._frame(window, verdicts, pieces, counts, opened)
+            self._whole(window, verdicts, pieces, counts, opened)
+            self._parts(window, verdicts, pieces, counts, left, opened)
             opened.release()
         self._before += len(window)
 
-    def _frame(
-        self, window: Window, verdicts: Verdicts, pieces: Pieces, counts: npt.NDArray[np.int64], opened: Opened
-    ) -> None:
-        """Hand out one frame: whole files together, pieces of larger ones one by one."""
+    def _whole(self, window: Window, verdicts: Verdicts, pieces: Pieces, counts: Numbers, opened: Opened) -> None:
+        """The files of a frame that are one chunk, all together."""
         number, chunk = _expand(pieces.first, opened.rows)
         file = pieces.file[number]
         whole = counts[file] == 1
         if whole.any():
-            part = chunk[whole]
-            at, size = opened.at[part], opened.size[part]
+            at, size = opened.at[chunk[whole]], opened.size[chunk[whole]]
             self.writer.files(window.rows(file[whole], verdicts), opened.data, at.tolist(), size.tolist())
-            self.progress.advance(files=len(part), bytes=int(size.sum()))
-        for i in np.flatnonzero(~whole).tolist():
-            row, start = int(file[i]), int(opened.at[chunk[i]])
+            self.progress.advance(files=len(at), bytes=int(size.sum()))
+
+    def _parts(
+        self, window: Window, verdicts: Verdicts, pieces: Pieces, counts: Numbers, left: Numbers, opened: Opened
+    ) -> None:
+        """The pieces of larger files in a frame, one by one; `left` counts down the pieces of each file."""
+        number, chunk = _expand(pieces.first, opened.rows)
+        for i in np.flatnonzero(counts[pieces.file[number]] > 1).tolist():
+            piece, row = int(number[i]), int(pieces.file[number[i]])
+            start = int(opened.at[chunk[i]])
             data = opened.data[start : start + int(opened.size[chunk[i]])]
             known = self._before + row
             if not self.writer.begun(known):
-                self.writer.begin(known, window.rows(file[i : i + 1], verdicts), int(counts[row]))
-            self.writer.write(known, int(pieces.offset[number[i]]), data)
-            self.progress.advance(bytes=len(data))
+                self.writer.begin(known, window.rows(pieces.file[piece : piece + 1], verdicts), int(counts[row]))
+            self.writer.write(known, int(pieces.offset[piece]), data)
+            left[row] -= 1
+            self.progress.advance(files=int(left[row] == 0), bytes=len(data))
 
     def _on_lost(self, window: Window, pieces: Pieces) -> Callable[[Lost], None]:
         noted: set[int] = set()

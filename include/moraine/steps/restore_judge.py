@@ -30,7 +30,6 @@ REASONS = {
     Verdict.MERGE: ("refresh", "the directory is there and gets its attributes back"),
     Verdict.STAY: ("nothing", "the directory is in the target as it was"),
     Verdict.PASS: ("nothing", "the directory is there and stays as it is"),
-    Verdict.SOCKET: ("absent", "a socket is made by its process"),
 }
 WRITTEN = (Verdict.CREATE, Verdict.REPLACE, Verdict.REPLACE_TREE)
 HERE = (*WRITTEN, Verdict.REFRESH, Verdict.SAME)  # its content will be right

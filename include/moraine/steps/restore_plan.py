@@ -7,6 +7,7 @@ read again when it is shown or executed. A dry run is a plan that is not execute
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,36 +110,14 @@ def plan_restore(
         RestoreError: nothing matches, or the target cannot be looked at.
         UnsafePath: the snapshot names paths that lead outside.
     """
-    selection = select(include, exclude, paths)
-    rule = _rule(overwrite)
-    if delete and not selection.subtrees:
-        raise ConfigError(
-            "delete with these globs could remove more than is meant",
-            hint="name whole directories without wildcards, or restore without delete",
-        )
+    selection, rule = select(include, exclude, paths), _rule(overwrite)
+    if delete:
+        _require_subtrees(selection)
     facts = target.probe()
     planner = Planner(repository.manifest(snapshot), selection, rule, delete=delete, owners=facts.owners)
-    if facts.exists and not facts.empty:
-        with target.reader() as reader:
-            planner.run(reader)
-    else:
-        planner.run(None)
-    return RestorePlan(
-        snapshot=snapshot,
-        target=target.url,
-        selection=selection,
-        overwrite=rule,
-        delete=delete,
-        counts=planner.counts(),
-        write_files=planner.write_files,
-        write_bytes=planner.write_bytes,
-        delete_bytes=sum(extra.bytes for extra in planner.extras),
-        free=facts.free,
-        notes=planner.notes,
-        extras=tuple(planner.extras),
-        verdicts=tuple(planner.verdicts),
-        links=planner.links,
-    )
+    with target.reader() if facts.exists and not facts.empty else nullcontext() as reader:
+        planner.run(reader)
+    return _plan(planner, snapshot, target.url, selection, rule, delete, facts.free)
 
 
 def planned(plan: RestorePlan, repository: Repository, columns: Sequence[str]) -> Iterator[tuple[Window, Verdicts]]:
@@ -149,6 +128,41 @@ def planned(plan: RestorePlan, repository: Repository, columns: Sequence[str]) -
         if found is None or len(found) != len(window):
             raise RestoreError("the plan does not fit the snapshot's manifest", hint="plan the restore again")
         yield window, found
+
+
+def _plan(
+    planner: Planner,
+    snapshot: Snapshot,
+    target: str,
+    selection: Selection,
+    rule: Overwrite,
+    delete: bool,
+    free: int | None,
+) -> RestorePlan:
+    return RestorePlan(
+        snapshot=snapshot,
+        target=target,
+        selection=selection,
+        overwrite=rule,
+        delete=delete,
+        counts=planner.counts(),
+        write_files=planner.write_files,
+        write_bytes=planner.write_bytes,
+        delete_bytes=sum(extra.bytes for extra in planner.extras),
+        free=free,
+        notes=planner.notes,
+        extras=tuple(planner.extras),
+        verdicts=tuple(planner.verdicts),
+        links=planner.links,
+    )
+
+
+def _require_subtrees(selection: Selection) -> None:
+    if not selection.subtrees:
+        raise ConfigError(
+            "delete with these globs could remove more than is meant",
+            hint="name whole directories without wildcards, or restore without delete",
+        )
 
 
 def _rule(overwrite: Overwrite | str) -> Overwrite:

@@ -110,14 +110,11 @@ class Planner:
         """What there is nothing to make from, and what could only be made in part."""
         meant = ~np.isin(verdicts, (Verdict.UNSELECTED, Verdict.CONFLICT))
         absent = uncaptured(window) & meant
-        sockets = (window.kind == Kind.SOCKET) & meant
         verdicts[absent] = Verdict.ABSENT
-        verdicts[sockets] = Verdict.SOCKET
         state = window.column("state")
         partial = np.isin(state, (State.DENIED, State.VANISHED)) & (window.kind == Kind.DIRECTORY) & meant & ~absent
         self._note(window, absent, Code.ABSENT, "could not be read when the snapshot was taken: not restored")
         self._note(window, partial, Code.ABSENT, "what is in it could not be read when the snapshot was taken")
-        self._note(window, sockets, Code.SOCKET, "a socket is made by its process: not restored")
         blocked = verdicts == Verdict.CONFLICT
         self._note(window, blocked, Code.CONFLICT, "something in its way may not be removed: not restored")
 
@@ -179,7 +176,7 @@ class Planner:
             self._linked.append(np.column_stack([self._rows + several, *columns, verdicts[several].astype(np.int64)]))
 
     def _lead(self) -> None:
-        """Of the rows that are one file, one leads: the first that is in the target, else the first. Others link to it."""
+        """Of the rows that are one file, the first that the target has leads, else the first; others link to it."""
         if not self._linked:
             return
         table = np.concatenate(self._linked)

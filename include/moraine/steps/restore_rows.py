@@ -77,7 +77,7 @@ class Window:
         numbers: dict[str, Any] = {name: column[rows].tolist() for name, column in self._numbers.items()}
         chosen = pa.array(rows)
         other: dict[str, Any] = {
-            name: [None] * count if column is None else column.take(chosen).to_pylist()
+            name: [None] * count if column is None else _to_list(column, chosen)
             for name, column in self._others.items()
         }
         return Rows(
@@ -151,6 +151,14 @@ def _above(manifest: Manifest, path: bytes, columns: Sequence[str]) -> Iterator[
 def _flat(column: pa.ChunkedArray) -> pa.Array:
     flat = column.combine_chunks()
     return flat.combine_chunks() if isinstance(flat, pa.ChunkedArray) else flat
+
+
+def _to_list(column: pa.Array, chosen: pa.Array) -> list[Any]:
+    if not pa.types.is_dictionary(column.type):
+        return list(column.take(chosen).to_pylist())
+    values = [*column.dictionary.to_pylist(), None]
+    numbers = column.indices.take(chosen).fill_null(len(values) - 1)
+    return [values[number] for number in numbers.to_pylist()]
 
 
 def _unsafe(path: bytes) -> UnsafePath:

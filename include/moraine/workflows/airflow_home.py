@@ -58,8 +58,7 @@ class AirflowHome:
 
     def prepare(self, inherited: Mapping[str, str]) -> None:
         """Make folders, secrets and database, each once; safe to call from several processes."""
-        self.path.mkdir(mode=0o700, exist_ok=True)
-        self.logs.mkdir(exist_ok=True)
+        self.make_folders()
         with self.lock("prepare"):
             self._keep_secrets()
             made_by = self.path / "database-version"
@@ -71,6 +70,11 @@ class AirflowHome:
                     file.unlink()
             self._migrate(inherited)
             made_by.write_text(wanted)
+
+    def make_folders(self) -> None:
+        """Make the folders alone."""
+        self.path.mkdir(mode=0o700, exist_ok=True)
+        self.logs.mkdir(exist_ok=True)
 
     @contextmanager
     def lock(self, name: str, *, wait: bool = True) -> Iterator[None]:

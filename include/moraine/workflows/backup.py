@@ -56,7 +56,8 @@ def build_backup_dag(policy: Policy) -> DAG:
         )(**here, diffed=changes, copied=copied, verified=verified)
         proven = _task(told(tasks.prove))(policy=name, committed=committed)
         retained = _task(told(tasks.retain))(policy=name)
-        closed = _task(told(tasks.close))(policy=name).as_teardown(on_failure_fail_dagrun=True)
+        # A teardown that may fail the run would be its only leaf: then a failed backup would count as a success.
+        closed = _task(told(tasks.close))(policy=name).as_teardown()
         gated >> copied
         proven >> retained >> closed
     return dag

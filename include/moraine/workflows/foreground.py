@@ -9,7 +9,12 @@ from pathlib import Path
 from typing import IO, Any
 
 from airflow.listeners import hookimpl
+from airflow.models.dagrun import DagRun
 from airflow.sdk.listener import get_listener_manager
+from airflow.utils.session import create_session
+from airflow.utils.state import DagRunState, State, TaskInstanceState
+from airflow.utils.types import DagRunTriggeredByType
+from sqlalchemy import select
 
 from moraine.errors import MoraineError
 from moraine.model.policy import Policy
@@ -73,7 +78,12 @@ def run_dag(policy: Policy, log: Path, terminal: IO[str]) -> int:
     dag = build_backup_dag(policy)
     for task in dag.tasks:
         task.retry_delay = timedelta(seconds=1)  # somebody is waiting
-    run = dag.test()
+    _end_left_over(dag.dag_id)
+    try:
+        run = dag.test()
+    except BaseException:
+        _end_left_over(dag.dag_id)
+        raise
     if str(run.state) != "success":
         print(f"\nthe run failed; Airflow's log of it is {log}", file=terminal)
         return teller.error.exit_code if isinstance(teller.error, MoraineError) else 1
@@ -83,6 +93,20 @@ def run_dag(policy: Policy, log: Path, terminal: IO[str]) -> int:
         return 0
     print(_summary(policy, committed, teller.results.get("prove")), file=terminal)
     return int(committed["exit_code"])
+
+
+def _end_left_over(dag_id: str) -> None:
+    """A run whose process was stopped would count as running for ever, and hold up all others of its DAG."""
+    with create_session() as session:
+        wanted = (
+            DagRun.dag_id == dag_id,
+            DagRun.state == DagRunState.RUNNING,
+            DagRun.triggered_by == DagRunTriggeredByType.TEST,
+        )
+        for run in session.scalars(select(DagRun).where(*wanted)):
+            for task in run.get_task_instances(state=State.unfinished, session=session):
+                task.set_state(TaskInstanceState.FAILED, session=session)
+            run.set_state(DagRunState.FAILED)
 
 
 def _summary(policy: Policy, committed: dict[str, Any], proven: dict[str, Any] | None) -> str:

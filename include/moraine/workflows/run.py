@@ -16,36 +16,48 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
-from moraine.errors import MoraineError
+from moraine.errors import ConfigError, MoraineError
+from moraine.model.policy import Policy
 from moraine.workflows.airflow_home import AirflowHome
 from moraine.workflows.demo import POLICY as DEMO
 from moraine.workflows.demo import live_on, prepare_demo
+from moraine.workflows.policies import find_policy
 
 
 def run(policy: str) -> int:
     """Prepare what is missing, run, show; the exit code."""
-    begun = time.monotonic()
     home = AirflowHome()
-    home.path.mkdir(mode=0o700, exist_ok=True)
-    if policy == DEMO and not prepare_demo(home.root, lambda line: print(line, flush=True)):
+    home.make_folders()
+    try:
+        with home.lock(f"run-{policy}", wait=False):
+            return _run(policy, home)
+    except BlockingIOError as error:
+        raise ConfigError(f"{policy} is being run in another terminal", hint="wait until that has ended") from error
+
+
+def _run(name: str, home: AirflowHome) -> int:
+    begun = time.monotonic()
+    if name == DEMO and not prepare_demo(home.root, lambda line: print(line, flush=True)):
         print(f"night {live_on(home.root)} has passed over the data lake", flush=True)
+    policy = find_policy(name)
     if not (home.path / "airflow.db").exists():
         print("preparing Airflow's home (once)", flush=True)
     home.prepare(os.environ)
-    os.environ.update(home.environment(os.environ))
-    log = home.logs / f"run-{policy}-{datetime.now():%Y%m%d-%H%M%S}.log"
-    print(f"running DAG backup__{policy}", flush=True)
+    settings = home.environment(os.environ)
+    os.environ.clear()
+    os.environ.update(settings)
+    log = home.logs / f"run-{name}-{datetime.now():%Y%m%d-%H%M%S}.log"
+    print(f"running DAG backup__{name}", flush=True)
     with _quiet(log) as terminal:
         code = _run_dag(policy, log, terminal)
         print(f"\n{time.monotonic() - begun:.1f} s in all", file=terminal, flush=True)
     return code
 
 
-def _run_dag(policy: str, log: Path, terminal: IO[str]) -> int:
+def _run_dag(policy: Policy, log: Path, terminal: IO[str]) -> int:
     from moraine.workflows.foreground import run_dag
-    from moraine.workflows.policies import find_policy
 
-    return run_dag(find_policy(policy), log, terminal)
+    return run_dag(policy, log, terminal)
 
 
 @contextmanager
@@ -80,8 +92,10 @@ def main() -> int:
     except MoraineError as error:
         print(error.line(), file=sys.stderr)
         return error.exit_code
+    except BrokenPipeError:  # nobody reads on; what was to be stored is stored
+        return 141
     except KeyboardInterrupt:
-        print("stopped; the next run goes on from what is stored", file=sys.stderr)
+        print("stopped; nothing is damaged, run it again", file=sys.stderr)
         return 130
 
 

@@ -109,7 +109,7 @@ def standing(policy: Policy, state: LogState, at: datetime) -> Standing:
     run = get_current_context()["dag_run"]
     start, end = run.data_interval_start, run.data_interval_end
     live = state.live(policy.policy)
-    if str(run.run_type) not in ("scheduled", "backfill") or not (start and end and start < end):
+    if run.run_type not in ("scheduled", "backfill") or not (start and end and start < end):
         last = max((record.window.end for record in live), default=at)
         return Standing(Window(min(last, at), at), late=False, covered_by=None)
     if at < end + max(end - start, timedelta(minutes=1)):

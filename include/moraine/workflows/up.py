@@ -77,10 +77,12 @@ class Api:
 def run(port: int | None) -> None:
     """Start, show, wait, stop."""
     home = AirflowHome()
-    home.prepare(os.environ)
+    home.make_folders()
     try:
         with home.lock("up", wait=False):
-            _run(home, choose_port(port))
+            chosen = choose_port(port)
+            home.prepare(os.environ)
+            _run(home, chosen)
     except BlockingIOError as error:
         where = (home.path / "up.txt").read_text() if (home.path / "up.txt").exists() else "another terminal"
         raise ConfigError(f"this Airflow is up already: {where}", hint="stop it there with Ctrl-C") from error

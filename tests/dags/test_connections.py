@@ -1,0 +1,71 @@
+"""Repositories behind Airflow connections: credentials, endpoint and passphrase come from there, nothing else does."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import yaml
+
+from airflow_runs import run, states
+from moraine.errors import ConfigError
+from moraine.model.policy_fields import RepositoryAddress
+from moraine.repository import keys
+from moraine.steps.init import init_repository
+from moraine.stores.open import open_store
+from moraine.workflows.backup import build_backup_dag
+from moraine.workflows.connections import open_repository
+from moraine.workflows.policies import find_policy
+from servers import S3Server
+
+Bucket = Callable[[str], tuple[S3Server, str]]
+
+
+@pytest.fixture(autouse=True)
+def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(keys.SCRYPT, "n", 1 << 4)
+    open_repository.cache_clear()
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_a_night_into_s3_through_a_connection(
+    s3_bucket: Bucket, policies: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, bucket = s3_bucket("moto")
+    connection = {
+        "conn_type": "aws",
+        "login": server.credentials["AWS_ACCESS_KEY_ID"],
+        "password": server.credentials["AWS_SECRET_ACCESS_KEY"],
+        "extra": {"endpoint_url": server.endpoint_url, "region_name": server.region, "passphrase": "in the extras"},
+    }
+    monkeypatch.setenv("AIRFLOW_CONN_LAKE", json.dumps(connection))
+    store = open_store(f"s3://{bucket}/nights", endpoint_url=server.endpoint_url, session=server.session())
+    init_repository(store, lambda: b"in the extras", clock=lambda: datetime.now(UTC), entropy=os.urandom)
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source/file").write_text("content")
+    policy = {
+        "policy": "cloud",
+        "source": {"path": str(tmp_path / "source")},
+        "repository": {"url": f"s3://{bucket}/nights", "connection": "lake"},
+    }
+    (policies / "cloud.yaml").write_text(yaml.safe_dump(policy))
+    ended = states(run(build_backup_dag(find_policy("cloud"))))
+    assert set(ended.values()) == {"success 1"}
+
+
+def test_a_password_is_the_passphrase_unless_it_is_an_aws_secret(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(str(tmp_path / "repository"))
+    init_repository(store, lambda: b"in the password", clock=lambda: datetime.now(UTC), entropy=os.urandom)
+    address = RepositoryAddress(url=str(tmp_path / "repository"), connection="key")
+    monkeypatch.setenv("AIRFLOW_CONN_KEY", json.dumps({"conn_type": "aws", "password": "in the password"}))
+    with pytest.raises(ConfigError, match="names no passphrase"):
+        open_repository(address)
+    monkeypatch.setenv("AIRFLOW_CONN_KEY", json.dumps({"conn_type": "generic", "password": "in the password"}))
+    assert open_repository(address).config.encrypted
