@@ -107,6 +107,6 @@ def test_somebody_without_the_keys_cannot_forge_a_document(keyring: Keyring) -> 
     forger = Keyring.create(random.Random(8).randbytes)
     with pytest.raises(ForgedObject, match="keys"):
         read_open(write_open({}, key="log/0", keyring=forger), key="log/0", keyring=keyring)
+    data = write_sealed({}, key="s", keyring=forger, entropy=random.Random(5).randbytes)
     with pytest.raises(ForgedObject):
-        data = write_sealed({}, key="s", keyring=forger, entropy=random.Random(5).randbytes)
         read_sealed(data, key="s", keyring=keyring)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -80,10 +79,10 @@ def delta(changes: dict[bytes, int | None]) -> pa.Table:
 
 
 @pytest.fixture(params=["encrypted", "plain"])
-def tree(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tree]:
+def tree(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Tree:
     monkeypatch.setattr(module, "_SMALLEST_SHARD", 64)
     seed = random.Random(1)
-    yield Tree(Keyring.create(seed.randbytes) if request.param == "encrypted" else Keyring.plain("id"))
+    return Tree(Keyring.create(seed.randbytes) if request.param == "encrypted" else Keyring.plain("id"))
 
 
 def test_two_hundred_nights_equal_a_dict(tree: Tree) -> None:

@@ -50,6 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """Back up and print the snapshot; 3 when some files could not be read."""
+    if args.repo or args.source:  # else the policy file says where the repository is
+        context.begin_aside(args)
     policy = _policy(args, context)
     from moraine.cli.holder import this_process
     from moraine.steps.backup import backup

@@ -35,7 +35,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
     """Check and print what is wrong and what it costs; 50 when anything is."""
     from moraine.steps.check import check_repository
 
-    repository = context.open_repository(args)
+    repository = context.open_repository(args, loading="moraine.steps.check")
     checked = check_repository(
         repository, read_data=args.read_data, clock=context.clock, progress=make_progress(context.out)
     )

@@ -13,12 +13,14 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from moraine.cli.output import Output
 from moraine.errors import ConfigError
 
 if TYPE_CHECKING:
+    from moraine.cli.unlocking import Unlocking
     from moraine.model.policy import Policy
     from moraine.repository.repository import Repository
     from moraine.stores.base import Store
@@ -30,6 +32,7 @@ class Context:
 
     out: Output
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    _unlocking: Unlocking | None = None
 
     def clock(self) -> datetime:
         """The present, aware, in UTC."""
@@ -38,6 +41,18 @@ class Context:
     def entropy(self, count: int) -> bytes:
         """Random bytes fit for keys."""
         return os.urandom(count)
+
+    def begin_aside(self, args: argparse.Namespace) -> None:
+        """Begin to open the repository of the flags, if that needs no question, while the caller goes on loading."""
+        named = args.repo or self.environ.get("MORAINE_REPOSITORY")
+        if named and (args.passphrase_file or self.environ.get("MORAINE_PASSPHRASE_FILE")):
+            self._unlocking = self._unlock(args, None)
+
+    def _unlock(self, args: argparse.Namespace, url: str | None) -> Unlocking:
+        from moraine.cli.unlocking import Unlocking
+
+        path = args.passphrase_file or self.environ.get("MORAINE_PASSPHRASE_FILE")
+        return Unlocking(self.open_store(args, url), lambda: self.passphrase(path), aside=path is not None)
 
     def open_store(self, args: argparse.Namespace, url: str | None = None) -> Store:
         """The store of `url`, --repo or MORAINE_REPOSITORY. Raises ConfigError when none is named."""
@@ -48,12 +63,15 @@ class Context:
             raise ConfigError("no repository is named", hint="give --repo URL or set MORAINE_REPOSITORY")
         return open_store(url, endpoint_url=args.endpoint_url, region=args.region, environ=self.environ)
 
-    def open_repository(self, args: argparse.Namespace, url: str | None = None) -> Repository:
-        """The repository at `url`, --repo or MORAINE_REPOSITORY."""
+    def open_repository(self, args: argparse.Namespace, url: str | None = None, *, loading: str = "") -> Repository:
+        """The repository at `url`, --repo or MORAINE_REPOSITORY; the module `loading` is loaded meanwhile."""
+        unlocking = self._unlocking or self._unlock(args, url)
+        if loading:
+            import_module(loading)
         from moraine.repository.repository import Repository
 
-        store = self.open_store(args, url)
-        repository = Repository.open(store, lambda: self.passphrase(args.passphrase_file), entropy=self.entropy)
+        store = unlocking.store
+        repository = Repository.enter(store, unlocking.result(), entropy=self.entropy)
         seen = f"{len(repository.state.snapshots)} snapshots, log entry {repository.state.number}"
         self.out.detail(f"repository {repository.config.id} at {store.url}: {seen}")
         return repository

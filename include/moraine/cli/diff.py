@@ -29,7 +29,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
     """Print one line per path that differs: + added, - removed, M modified, m metadata only."""
     from moraine.report.compare import compare_manifests
 
-    repository = context.open_repository(args)
+    repository = context.open_repository(args, loading="moraine.report.entries")
     old, new = (repository.manifest(repository.snapshot(name, args.policy)) for name in (args.old, args.new))
     counts: Counter[str] = Counter()
     differences = _counted(compare_manifests(old, new, args.path), counts)

@@ -24,7 +24,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
     from moraine.report.find import Version, find_versions
     from moraine.report.snapshots import sort_snapshots
 
-    repository = context.open_repository(args)
+    repository = context.open_repository(args, loading="moraine.report.find")
     if args.snapshot:
         records = [repository.find(name, args.policy) for name in args.snapshot]
     else:

@@ -37,7 +37,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
     from moraine.report.columns import join_paths
     from moraine.report.listing import NAMES, list_entries, list_names, list_rows
 
-    repository = context.open_repository(args)
+    repository = context.open_repository(args, loading="moraine.report.listing")
     manifest = repository.manifest(repository.snapshot(args.snapshot, args.policy))
     under, recursive = args.path or b"", args.recursive or args.path is None
     if context.out.as_json:

@@ -54,7 +54,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
     from moraine.steps.restore import execute_restore
     from moraine.steps.restore_plan import plan_restore
 
-    repository = context.open_repository(args)
+    repository = context.open_repository(args, loading="moraine.steps.restore")
     snapshot = repository.snapshot(args.snapshot, args.policy)
     target = PosixTarget(os.path.abspath(args.to))
     plan = plan_restore(

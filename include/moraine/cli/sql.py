@@ -33,7 +33,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
     """Run the query and print what it answers, row by row as it comes."""
     from moraine.report.query import query
 
-    repository = context.open_repository(args)
+    repository = context.open_repository(args, loading="moraine.report.files_table")
     with (
         tempfile.TemporaryDirectory(prefix="moraine-sql-") as scratch,
         query(repository, args.query, scratch=Path(scratch), memory=args.memory) as answer,

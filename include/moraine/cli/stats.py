@@ -22,7 +22,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
     from moraine.model.units import format_size
     from moraine.report.stats import repository_stats
 
-    stats = repository_stats(context.open_repository(args))
+    stats = repository_stats(context.open_repository(args, loading="moraine.report.stats"))
     if context.out.as_json:
         context.out.json(stats.to_dict())
         return 0

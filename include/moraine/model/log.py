@@ -178,11 +178,12 @@ def _hold(state: LogState, entry: LogEntry) -> None:
 
 def _prove(state: LogState, entry: LogEntry) -> None:
     found = state.snapshots.get(entry.body["snapshot"])
-    if found:
-        passed = entry.body["passed"]
-        state.snapshots[found.id] = (
-            replace(found, proven=entry.at, failed=None) if passed else replace(found, failed=entry.at)
-        )
+    if found is None:
+        return
+    if entry.body["passed"]:
+        state.snapshots[found.id] = replace(found, proven=entry.at, failed=None)
+    else:
+        state.snapshots[found.id] = replace(found, failed=entry.at)
 
 
 def _compaction(state: LogState, entry: LogEntry) -> None:

@@ -2,66 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import datetime
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from moraine.errors import (
     AlreadyARepository,
     ConfigError,
-    DamagedObject,
     ForgedObject,
     MissingObject,
-    NotARepository,
     ObjectExists,
     ObjectNotFound,
     SnapshotNotFound,
-    UnsupportedFormat,
 )
 from moraine.model.ids import make_ulid
 from moraine.model.log import LogState
 from moraine.model.snapshot import Snapshot, SnapshotRecord
 from moraine.model.window import format_time
 from moraine.repository import layout
-from moraine.repository.chunks import ChunkReader
-from moraine.repository.documents import digest, read_open, read_sealed, write_open, write_sealed
-from moraine.repository.index import Index
-from moraine.repository.keys import Entropy, Keyring, unwrap_with_passphrase, wrap_for_passphrase, wrong_passphrase
+from moraine.repository.documents import digest, read_sealed, write_open, write_sealed
+from moraine.repository.keys import Entropy, Keyring, wrap_for_passphrase
 from moraine.repository.log import Log
-from moraine.repository.manifest import Manifest
+from moraine.repository.unlock import FORMAT, Passphrase, RepositoryConfig, Unlocked, read_slots, unlock
 from moraine.stores.base import Store
 
-FORMAT = 1
-
-Passphrase = Callable[[], bytes]
-
-
-@dataclass(frozen=True, slots=True)
-class Chunking:
-    """Sizes in bytes, fixed when the repository is made."""
-
-    small: int = 1 << 20  # files up to this are one chunk, bundled
-    bundle: int = 2 << 20  # plain size of a frame of small files
-    minimum: int = 1 << 18  # content-defined
-    average: int = 1 << 20
-    maximum: int = 1 << 22
-    fixed_disk: int = 4 << 20
-    fixed_lake: int = 16 << 20
-    pack: int = 64 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class RepositoryConfig:
-    """The content of `moraine.json`."""
-
-    id: str
-    encrypted: bool
-    created_at: str
-    chunking: Chunking = field(default_factory=Chunking)
-    capabilities: Mapping[str, Any] = field(default_factory=dict)
-    format: int = FORMAT
+if TYPE_CHECKING:
+    from moraine.repository.chunks import ChunkReader
+    from moraine.repository.index import Index
+    from moraine.repository.manifest import Manifest
 
 
 class Repository:
@@ -73,7 +43,6 @@ class Repository:
         self.keyring = keyring
         self.entropy = entropy
         self.log = Log(store, keyring, entropy)
-        self.chunks = ChunkReader(store, keyring)
         self._index: Index | None = None
 
     @classmethod
@@ -116,11 +85,16 @@ class Repository:
         Raises:
             NotARepository, UnsupportedFormat, WrongPassphrase, DamagedObject, ForgedObject
         """
-        data = _read_config(store)
-        config = _parse_config(data)
-        keyring = _unlock(store, config, passphrase)
-        read_open(data, key=layout.CONFIG, keyring=keyring)
-        repository = cls(store, config, keyring, entropy)
+        return cls.enter(store, unlock(store, passphrase), entropy=entropy)
+
+    @classmethod
+    def enter(cls, store: Store, unlocked: Unlocked, *, entropy: Entropy) -> Repository:
+        """Open a repository whose keys are at hand, and read its log.
+
+        Raises:
+            MissingObject, DamagedObject, ForgedObject: the log is not whole.
+        """
+        repository = cls(store, unlocked.config, unlocked.keyring, entropy)
         repository.log.open()
         if repository.state.number < 0:
             raise MissingObject("the repository's log is empty", hint="restore log/ from a copy of the store")
@@ -131,9 +105,20 @@ class Repository:
         """The log's state as of the last read."""
         return self.log.state
 
+    # What reads tables loads Arrow, which a listing of snapshots does without: so it is imported where it is used.
+
+    @cached_property
+    def chunks(self) -> ChunkReader:
+        """The reader of stored content."""
+        from moraine.repository.chunks import ChunkReader
+
+        return ChunkReader(self.store, self.keyring)
+
     @property
     def index(self) -> Index:
         """The committed chunks as of the log's state."""
+        from moraine.repository.index import Index
+
         segments = list(self.state.segments.values())
         if self._index is None or self._index.segments != segments:
             self._index = Index(self.store, self.keyring, segments)
@@ -142,7 +127,7 @@ class Repository:
     @cached_property
     def slots(self) -> list[dict[str, Any]]:
         """The key slots, oldest first; JSON forms."""
-        return _read_slots(self.store)
+        return read_slots(self.store)
 
     def find(self, name: str, policy: str | None = None) -> SnapshotRecord:
         """A live snapshot by id, unambiguous prefix or suffix of it, or `latest`. Raises SnapshotNotFound."""
@@ -178,6 +163,8 @@ class Repository:
 
     def manifest(self, snapshot: Snapshot) -> Manifest:
         """The rows of a snapshot."""
+        from moraine.repository.manifest import Manifest
+
         return Manifest(self.store, self.keyring, snapshot)
 
     def save_report(self, name: str, content: Any) -> str:
@@ -240,45 +227,3 @@ def _require_empty(store: Store) -> None:
 
 def _already(store: Store) -> AlreadyARepository:
     return AlreadyARepository(f"{store.url} is a repository already", hint="use it as it is, or choose another address")
-
-
-def _read_config(store: Store) -> bytes:
-    try:
-        return store.get(layout.CONFIG)
-    except ObjectNotFound as error:
-        raise NotARepository(
-            f"{store.url} is no Moraine repository", hint=f"`moraine repo init {store.url}` makes one"
-        ) from error
-
-
-def _parse_config(data: bytes) -> RepositoryConfig:
-    content = read_open(data, key=layout.CONFIG, keyring=None)
-    if content.get("format", 0) > FORMAT:
-        raise UnsupportedFormat(
-            f"the repository has format {content['format']}, this version reads up to {FORMAT}", hint="upgrade Moraine"
-        )
-    try:
-        config = RepositoryConfig(**content)
-        return replace(config, chunking=Chunking(**content["chunking"]))
-    except TypeError as error:
-        raise DamagedObject(f"{layout.CONFIG} lacks or has too many fields: {error}", object=layout.CONFIG) from error
-
-
-def _read_slots(store: Store) -> list[dict[str, Any]]:
-    return [read_open(store.get(info.key), key=info.key, keyring=None) for info in store.list(layout.SLOTS)]
-
-
-def _unlock(store: Store, config: RepositoryConfig, passphrase: Passphrase) -> Keyring:
-    if not config.encrypted:
-        return Keyring.plain(config.id)
-    slots = _read_slots(store)
-    if not slots:
-        raise MissingObject(
-            "the repository has no key slot", hint="restore keys/ from a copy of the store", object=layout.SLOTS
-        )
-    secret = passphrase()
-    for slot in slots:
-        keyring = unwrap_with_passphrase(slot, secret, config.id)
-        if keyring:
-            return keyring
-    raise wrong_passphrase(len(slots))

@@ -22,8 +22,8 @@ class ObjectInfo:
 class Store(Protocol):
     """Immutable objects under '/'-separated ASCII keys.
 
-    Every method may be called from several threads at once. Failures are errors of `moraine.errors`
-    (`ObjectNotFound`, `ObjectExists`, `AccessDenied`, `StoreFull`, `StoreUnavailable`, `ReadOnlyStore`), never an SDK's.
+    Every method may be called from several threads at once. Failures are errors of `moraine.errors`, never an SDK's:
+    `ObjectNotFound`, `ObjectExists`, `AccessDenied`, `StoreFull`, `StoreUnavailable`, `ReadOnlyStore`.
     """
 
     @property
@@ -47,7 +47,7 @@ class Store(Protocol):
         """Size and time of one object. Raises ObjectNotFound."""
 
     def list(self, prefix: str, *, after: str | None = None) -> Iterator[ObjectInfo]:
-        """Objects whose key starts with `prefix` (which ends in '/' or is empty), in byte order of keys, past `after`."""
+        """Objects whose key starts with `prefix` (empty, or ending in '/'), in byte order of keys, past `after`."""
 
     def delete(self, key: str) -> None:
         """Remove an object; one that is not there is no error."""
