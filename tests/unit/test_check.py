@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -109,9 +110,13 @@ def test_a_share_is_read_and_another_day_another(world: World) -> None:
         return asked & packs
 
     assert world.check(0).counts["packs_read"] == 0
+    assert world.check(0.01).counts["packs_read"] == 1  # rounded up
     days = [world.check(0.4).counts["packs_read"] for _ in range(10) if not world.clock.advance(days=1)]
-    assert 0 < sum(days) / 10 < len(packs)
-    assert len(set(days)) > 1
+    assert set(days) == {ceil(0.4 * len(packs))}
+    world.flip(min(packs), 150)  # inside the first frame: only reading it can tell
+    found = [bool(world.check(0.4).problems) for _ in range(30) if not world.clock.advance(days=1)]
+    assert 0 < sum(found) < 30
+    world.flip(min(packs), 150)
     assert read(1) == packs
 
 

@@ -36,6 +36,8 @@ VERBS = {
 }
 
 _EPILOG = """\
+The command of a checkout also has: run POLICY, up, airflow, test, lint (`./moraine run --help`).
+
 Exit codes: 0 all well, 2 wrong usage, 3 committed but some files could not be read, 10 policy or flags, 20 source,
 30-35 store, 40-47 repository, 50-51 damaged data, 60-62 restore, 70 proof, 130 stopped, 141 output closed.
 docs/ERRORS.md lists every error.

@@ -7,6 +7,7 @@ Owns YAML (no duplicate keys, one document) and the wording of mistakes. Knows n
 from __future__ import annotations
 
 import difflib
+import os
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -157,7 +158,7 @@ def _resolved(value: Any, folder: Path) -> Any:
     if isinstance(value, list):
         return [_resolved(item, folder) for item in value]
     is_path = isinstance(value, str) and value and "://" not in value and not value.startswith("memory:")
-    return str(folder / value) if is_path else value
+    return os.path.normpath(folder / value) if is_path else value
 
 
 def _mistakes(error: ValidationError) -> Iterator[tuple[Loc, str]]:

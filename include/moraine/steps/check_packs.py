@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from heapq import nsmallest
+from math import ceil
 
 import numpy as np
 import numpy.typing as npt
@@ -104,7 +106,8 @@ class _Check:
                 there.append(key)
                 if pack.size < pack.end:
                     self._fault(key, "pack-damaged", f"has {pack.size} bytes, the index knows content up to {pack.end}")
-        chosen = {key for key in there if _drawn(key, seed) < share}
+        # That share exactly, rounded up: who asks for 10 % of three packs wants one read, not perhaps none.
+        chosen = set(nsmallest(ceil(share * len(there)), there, key=lambda key: _drawn(key, seed)))
         self._progress.start("check", len(there), sum(self._packs[key].size for key in chosen))
         for start in range(0, len(there), _BATCH):
             batch = there[start : start + _BATCH]
