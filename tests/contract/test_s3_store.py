@@ -147,6 +147,11 @@ def test_a_body_that_breaks_off() -> None:
         os.waitpid(pid, 0)
 
 
+def test_an_answer_that_makes_no_sense_is_final(server: Told) -> None:
+    server.answers = [(200, b"<html>a proxy's page</html>")]
+    assert type(failure_of(lambda: list(s3(server.endpoint_url).list("a/")))) is StoreError
+
+
 def test_what_is_sent(server: Told) -> None:
     server.answers = [(200, b"")]
     data = bytes(12 << 20)
@@ -260,7 +265,8 @@ def test_a_store_does_not_outlive_a_fork(server: Told) -> None:
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
-        signal.alarm(10)  # it would hang
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(5)  # without the check it hangs for ever, and deaf to handlers
         try:
             store.get("key")
         except MoraineError as error:
