@@ -117,6 +117,7 @@ class Told:
         self.answers: list[tuple[int, bytes] | None] = [(500, b"")]
         self.requests: list[tuple[str, str, dict[str, str]]] = []
         self.endpoint_url = ""
+        self.etag = '"tag"'
 
     def error(self, status: int, code: str = "Code") -> None:
         """Answer with an error as S3 words it."""
@@ -141,7 +142,8 @@ def told() -> Iterator[Told]:
             status, body = answer
             self.send_response(status)
             self.send_header("content-length", str(len(body)))
-            self.send_header("etag", '"tag"')
+            if state.etag:
+                self.send_header("etag", state.etag)
             self.send_header("last-modified", "Sat, 21 Nov 2026 00:00:00 GMT")
             self.end_headers()
             self.wfile.write(b"" if self.command == "HEAD" else body)

@@ -148,8 +148,9 @@ def test_a_body_that_breaks_off() -> None:
 
 
 def test_an_answer_that_makes_no_sense_is_final(server: Told) -> None:
-    server.answers = [(200, b"<html>a proxy's page</html>")]
-    assert type(failure_of(lambda: list(s3(server.endpoint_url).list("a/")))) is StoreError
+    server.answers = [(200, b"<html>a page of some proxy</html>")]
+    server.etag = ""
+    assert type(failure_of(lambda: s3(server.endpoint_url).put("key", b""))) is StoreError
 
 
 def test_what_is_sent(server: Told) -> None:

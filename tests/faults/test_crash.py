@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from crashing import Crash, CrashingStore
 from moraine.errors import Fenced, MoraineError
 from moraine.stores.base import Store
+from moraine.stores.fault import Crash, FaultStore
 from moraine.stores.memory import MemoryStore
 from night import Clock, Night, make_policy, make_repository, open_repository
 from restored import assert_restores
@@ -78,13 +78,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 def count_calls(world: World) -> dict[str, int]:
     """Store calls of each step of the second night."""
     world.rewind()
-    counting = CrashingStore(world.store)
+    counting = FaultStore(world.store)
     night = world.night("two", counting)
     calls = {}
     for name in Night.STEPS:
-        before = counting.calls
+        before = len(counting.calls)
         night.step(name)
-        calls[name] = counting.calls - before
+        calls[name] = len(counting.calls) - before
     world.require_sound(2)
     return calls
 
@@ -99,7 +99,7 @@ def test_a_crash_at_every_store_call_and_a_retry_of_that_step(world: World, name
         at = steps.index(name)
         for step in steps[:at]:
             night.step(step)
-        night.store = partial(_same, CrashingStore(world.store, at=call, after=after))
+        night.store = partial(_same, FaultStore(world.store, crash_at=call, crash="after" if after else "before"))
         with pytest.raises(Crash):
             night.step(name)
         night.store = lambda: world.store
@@ -116,7 +116,7 @@ def test_a_crash_and_then_the_whole_run_again(world: World, name: str) -> None:
         night = world.night("two")
         for step in Night.STEPS[: Night.STEPS.index(name)]:
             night.step(step)
-        night.store = partial(_same, CrashingStore(world.store, at=call, after=True))
+        night.store = partial(_same, FaultStore(world.store, crash_at=call, crash="after"))
         with pytest.raises(Crash):
             night.step(name)
         again = world.night("two")

@@ -30,7 +30,7 @@ def test_a_golden_repository_checks_out_and_restores(version: Path, kind: str, t
     for record, expected in zip(
         repository.state.live("golden"), json.loads((version / "expected.json").read_text()), strict=True
     ):
-        restore(repository, record.id, tmp_path / record.id)
+        assert restore(repository, record.id, tmp_path / record.id).exit_code == 0
         assert describe(tmp_path / record.id) == expected
 
 
