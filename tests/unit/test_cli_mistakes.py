@@ -135,9 +135,10 @@ def test_a_reader_that_goes_away(line: Line) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_by_a_signal(line: Line, number: signal.Signals) -> None:
-    (line.source / "big").write_bytes(os.urandom(200 << 20))
+    (line.source / "big").write_bytes(os.urandom(400 << 20))
+    before = len(list((line.repo / "log").iterdir()))
     process = spawn("backup", str(line.source), environ=line.environ)
-    wait_for(lambda: len(list((line.repo / "packs").iterdir())) > 1)  # the first new pack is there
+    wait_for(lambda: len(list((line.repo / "log").iterdir())) > before)  # the session is open
     process.send_signal(number)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130
@@ -152,7 +153,7 @@ def wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
-        time.sleep(0.02)
+        time.sleep(0.005)
 
 
 # S3

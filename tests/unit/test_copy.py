@@ -17,12 +17,14 @@ import pytest
 from copying import Copying, MeddlingSource, file_bytes, later, noise
 from moraine.errors import SourceDenied, SourceUnmounted, StoreFull
 from moraine.model.entry import Op, State
+from moraine.repository.unlock import Chunking
 from moraine.steps import copy
 from moraine.stores.base import Buffer
 from moraine.stores.memory import MemoryStore
 from night import Clock, Night, make_policy, make_repository
 
 MIB = 1 << 20
+SMALL = Chunking(small=64 << 10, bundle=128 << 10, pack=MIB)
 
 
 @pytest.fixture
@@ -426,16 +428,9 @@ class FillingStore(MemoryStore):
 @pytest.fixture
 def small_packs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Packs of 1 MiB, bundles of 128 KiB, a journal entry for every 20 rows."""
-    from moraine.repository import repository as module
-
-    monkeypatch.setattr(module, "Chunking", lambda **given: SMALL)
+    monkeypatch.setattr("moraine.repository.unlock.Chunking", lambda **given: SMALL)
     monkeypatch.setattr("moraine.steps.copy_rows.SLICE_ROWS", 10)
     monkeypatch.setattr(copy, "JOURNAL_ROWS", 20)
-
-
-from moraine.repository.repository import Chunking  # noqa: E402
-
-SMALL = Chunking(small=64 << 10, bundle=128 << 10, pack=MIB)
 
 
 def grow_tree(tree: Path, files: int = 100, size: int = 50_000) -> dict[bytes, bytes]:

@@ -12,7 +12,7 @@ import pytest
 
 from copying import Copying, noise
 from moraine.errors import DamagedObject, KeyUnavailable
-from moraine.repository.repository import Chunking
+from moraine.repository.unlock import Chunking
 from moraine.steps.copy import Copied
 from moraine.steps.verify import _choose, verify_shard
 
@@ -22,7 +22,7 @@ DEPTHS = ("structure", "sample", "full")
 @pytest.fixture
 def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     small = Chunking(small=64 << 10, bundle=64 << 10, pack=300_000)
-    monkeypatch.setattr("moraine.repository.repository.Chunking", lambda **given: small)
+    monkeypatch.setattr("moraine.repository.unlock.Chunking", lambda **given: small)
     root = tmp_path / "tree"
     root.mkdir()
     for number in range(40):
