@@ -15,19 +15,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from moraine.engine.globs import glob_regex
 from moraine.errors import ConfigError
 from moraine.model.entry import split_path
 
 Mask = npt.NDArray[np.bool_]
 
-_TOKEN = re.compile(r"(?s)\*\*/|/\*\*|\*\*|\*|\?|\[[!^]?\]?[^\]]*\]|\\.|.")
-_MEANING = {
-    "**/": "(?:.*/)?",
-    "/**": "/.*",
-    "**": ".*",
-    "*": "[^/]*",
-    "?": r"(?:[\xc2-\xf4][\x80-\xbf]+|[^/])",  # one character, of UTF-8 where it is that
-}
 _SPECIAL = re.compile(rb"[*?\[\\]")
 
 
@@ -135,30 +128,7 @@ def _regex(globs: Sequence[bytes]) -> str | None:
     """One anchored expression over bytes as Latin-1: any of the globs, or something below what it matches."""
     if not globs:
         return None
-    for glob in globs:
-        try:
-            pc.match_substring_regex(pa.array([b""]), _translate(glob))
-        except pa.ArrowInvalid as error:
-            raise ConfigError(f"bad glob {glob.decode('utf-8', 'backslashreplace')!r}: {error}") from error
-    return rf"(?s)\A(?:{'|'.join(map(_translate, globs))})(?:/.*)?\z"
-
-
-def _translate(glob: bytes) -> str:
-    return "".join(_piece(found[0]) for found in _TOKEN.finditer(glob.decode("latin-1")))
-
-
-def _piece(token: str) -> str:
-    if token in _MEANING:
-        return _MEANING[token]
-    if token.startswith("[") and len(token) > 1:
-        negated = token[1] in "!^"
-        inside = re.sub(r"(?s)[^a-zA-Z0-9-]", lambda found: _byte(found[0]), token[2 if negated else 1 : -1])
-        return f"[^/{inside}]" if negated else f"[{inside}]"
-    return _byte(token[1] if token.startswith("\\") and len(token) == 2 else token)
-
-
-def _byte(letter: str) -> str:
-    return letter if letter.isascii() and letter.isalnum() else f"\\x{ord(letter):02x}"
+    return rf"(?s)\A(?:{'|'.join(map(glob_regex, globs))})(?:/.*)?\z"
 
 
 def _join(directories: Sequence[bytes], numbers: npt.NDArray[np.int32], names: pa.Array) -> pa.Array:
