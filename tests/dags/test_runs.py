@@ -85,11 +85,11 @@ def fail_once(monkeypatch: pytest.MonkeyPatch, error: MoraineError, shard: int) 
     real: Callable[..., Any] = moraine.steps.copy.copy_shard
     failed: list[int] = []
 
-    def copy_shard(run: Any, changes: str, number: int) -> Any:
+    def copy_shard(run: Any, changes: str, number: int, **more: Any) -> Any:
         if number == shard and not failed:
             failed.append(number)
             raise error
-        return real(run, changes, number)
+        return real(run, changes, number, **more)
 
     monkeypatch.setattr(moraine.steps.copy, "copy_shard", copy_shard)
 

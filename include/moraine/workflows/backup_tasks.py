@@ -93,9 +93,11 @@ def gate(policy: str, opened: Json, diffed: Json) -> Json:
 
 def copy(policy: str, opened: Json, diffed: Json, shard: Json) -> Json:
     """Copy one part of the changes."""
+    from moraine.engine.plan import PlanShard
     from moraine.steps.copy import copy_shard
 
-    return asdict(copy_shard(Bench.of(policy).resume(opened), diffed["changes"], shard["number"]))
+    part = PlanShard(**shard)
+    return asdict(copy_shard(Bench.of(policy).resume(opened), diffed["changes"], part.number, planned=part))
 
 
 def verify(policy: str, opened: Json, copied: Json) -> Json:
