@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from moraine.engine.coverage import Capture, Coverage, State, count_gaps, cover, on_time_until
+from moraine.engine.coverage import Capture, Coverage, State, count_gaps, cover, on_time_until, stand
 from moraine.engine.windows import expected_windows
 from moraine.errors import ConfigError
 from moraine.model.log import Session
@@ -58,6 +58,14 @@ def test_backups_by_hand_cover_the_windows_that_end_in_them() -> None:
     assert states(night) == ["on_time"] * 4 + ["expected"]
     assert states([capture(WINDOWS[1].start, WINDOWS[1].end - HOUR)]) == ["missed"] * 4 + ["expected"]
     assert states([capture(NOW, NOW)]) == ["missed"] * 4 + ["expected"], "a first one stands for its instant alone"
+
+
+def test_a_run_asks_what_coverage_says() -> None:
+    by_hand = capture(WINDOWS[1].start + HOUR, WINDOWS[2].end + HOUR).record
+    found = [stand(window, NOW + 9 * DAY, [by_hand]).covered_by for window in WINDOWS]
+    assert found == [None, by_hand, by_hand, None, None]
+    before, after = of(WINDOWS[0]).record, of(WINDOWS[3]).record
+    assert stand(WINDOWS[2], NOW + 9 * DAY, [before, after]).window == Window(WINDOWS[0].end, NOW + 9 * DAY)
 
 
 def test_the_past_read_from_a_sources_history_is_on_time() -> None:
