@@ -66,7 +66,9 @@ def open_run(
     def body(state: LogState) -> Session:
         before = next((s for s in state.sessions.values() if s.run == run and s.policy == policy.policy), None)
         if before:
-            return replace(before, attempt=before.attempt + 1, host=host, holder=holder)
+            # What is listed from here on is of the present: the session must not date it back to its first attempt.
+            again = replace(before, attempt=before.attempt + 1, host=host, holder=holder)
+            return replace(again, window=window, late=late, opened_at=now)
         parents = state.live(policy.policy)
         parent = max(parents, key=lambda s: (s.window.end, s.captured_at)).id if parents else None
         return Session(
