@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,10 +21,12 @@ import moraine.steps.copy
 from airflow_runs import clear_failed, go_on, run, states
 from compare import compare_trees
 from moraine.errors import DamagedObject, MoraineError, StoreUnavailable
+from moraine.report.coverage import coverage
 from moraine.repository import keys
 from moraine.repository.repository import Repository
 from moraine.steps.init import init_repository
 from moraine.stores.local import LocalStore
+from moraine.workflows import task_context
 from moraine.workflows.backup import build_backup_dag
 from moraine.workflows.connections import open_repository
 from moraine.workflows.policies import find_policy
@@ -197,3 +200,26 @@ def test_a_part_as_it_was_at_a_time(place: Place) -> None:
     assert set(ended.values()) == {"success 1"}
     assert (place.folder / "restored/folder 0/file-0.txt").read_bytes() == before
     assert [path.name for path in (place.folder / "restored").iterdir()] == ["folder 0"]
+
+
+def test_a_backfill_over_missed_nights_makes_one_capture(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    day, nights = timedelta(days=1), []
+    dag = place.dag(schedule={"cron": "0 2 * * *"})
+    first = datetime.now(UTC).replace(hour=2, minute=0, second=0, microsecond=0) - 5 * day
+    for start in (first, first + day, first + 2 * day):
+        night = SimpleNamespace(
+            run_type="backfill", dag_id="d", run_id=str(start), data_interval_start=start, data_interval_end=start + day
+        )
+        real = task_context.get_current_context
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                task_context, "get_current_context", lambda real=real, night=night: {**real(), "dag_run": night}
+            )
+            nights.append(states(run(dag)))
+    assert set(nights[0].values()) == {"success 1"}
+    assert [night["open"] for night in nights[1:]] == ["skipped 1"] * 2
+    assert all("commit" in night and night["commit"].startswith("skipped") for night in nights[1:])
+    report = coverage(place.repository, find_policy("place"), now=datetime.now(UTC), start=first)
+    snapshot = place.repository.find("latest").id
+    assert {(str(item.state), item.snapshot) for item in report.windows[:3]} == {("late", snapshot)}
+    assert len(place.repository.state.live()) == 1

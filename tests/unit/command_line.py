@@ -46,6 +46,16 @@ class Line:
         return {"MORAINE_REPOSITORY": str(self.repo), "MORAINE_PASSPHRASE_FILE": str(self.secret)}
 
 
+def nightly(line: Line, name: str = "docs") -> Path:
+    """A policy file with a schedule, for the source and the repository of `line`."""
+    file = line.folder / f"{name}.yaml"
+    file.write_text(
+        f"policy: {name}\nsource: {{path: {line.source}}}\nrepository: {{url: {line.repo}}}\n"
+        "schedule: {cron: '0 2 * * *', timezone: Europe/Berlin}\n"
+    )
+    return file
+
+
 def spawn(*words: str, environ: dict[str, str], text: bool = True) -> subprocess.Popen[Any]:
     """The command line in a process of its own."""
     return python("-m", "moraine", *words, environ=environ, text=text)

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from command_line import ROOT, Line
+from command_line import ROOT, Line, nightly
 from moraine.cli.backup import policy_name
 from moraine.cli.errors_page import error_classes, errors_page
 from moraine.cli.holder import is_alive, this_process
@@ -17,6 +17,7 @@ from moraine.cli.main import main
 from moraine.cli.parser import VERBS
 from moraine.cli.progress import Bar, Lines
 from moraine.cli.text import show_mode, table, width
+from moraine.engine.coverage import State
 from moraine.report.files_table import FILES, SNAPSHOTS
 
 
@@ -145,6 +146,7 @@ def test_documented_json_is_what_is_printed(line: Line) -> None:
     page = (ROOT / "docs" / "CLI.md").read_text()
     rows = dict(re.findall(r"^\| (`[^|]*) \| ([^|]*) \|$", page.partition("## JSON")[2], re.MULTILINE))
     line("hold", "add", "latest")
+    coverage = line.json("coverage", str(nightly(line)), "--from", "2026-11-01")
     printed = {
         "`snapshots`, `hold list`": line.json("snapshots")[0],
         "`stats`": line.json("stats"),
@@ -154,8 +156,11 @@ def test_documented_json_is_what_is_printed(line: Line) -> None:
         "`restore`": line.json("restore", "latest", "--to", str(line.folder / "out")),
         "`backup`": line.json("backup", str(line.source)),
         "`ls`": line.json("ls")[0],
+        "`coverage`": coverage,
         "`forget` by rules, `retain`": line.json("forget", "--policy", "docs", "--keep-last", "1", "-n"),
     }
     for verb, content in printed.items():
         documented = set(re.findall(r"\w+", rows[verb]))
         assert set(content) <= documented, verb
+    assert {*coverage["windows"][0], *coverage["totals"]} <= set(re.findall(r"\w+", rows["`coverage`"]))
+    assert [state for state in State if f"| `{state}` |" not in page] == []

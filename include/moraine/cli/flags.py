@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable
+from datetime import date
 from typing import TypeVar
 
 from moraine.model.units import parse_duration, parse_share, parse_size
@@ -66,3 +67,11 @@ def timezone(text: str) -> str:
     except (OSError, ValueError, KeyError) as error:
         raise argparse.ArgumentTypeError(f"{text!r} is not a time zone such as Europe/Berlin") from error
     return text
+
+
+def day(text: str) -> date:
+    """2026-01-31."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a day such as 2026-01-31") from None

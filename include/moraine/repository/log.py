@@ -31,7 +31,7 @@ CHECKPOINT_EVERY = 64
 MAX_SKEW = timedelta(minutes=10)
 _RACES = 100
 
-Validate = Callable[[LogState], None]
+Validate = Callable[[LogState], object]
 Body = dict[str, Any] | Callable[[LogState], dict[str, Any]]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 
@@ -32,6 +33,7 @@ def open_run(
     holder: str = "",
     late: bool = False,
     progress: Progress | None = None,
+    validate: Callable[[LogState], object] | None = None,
 ) -> Run:
     """Open a session for `run`, or take over the one it has open with a higher attempt token.
 
@@ -48,6 +50,7 @@ def open_run(
         holder: marks the process on that host.
         late: the window was over long before.
         progress: told what happens.
+        validate: sees the log right before the session opens, and raises when the run is not needed any more.
 
     Raises:
         SourceMissing, SourceUnmounted, SourceDenied: from the probe; nothing was written.
@@ -63,7 +66,9 @@ def open_run(
     def body(state: LogState) -> Session:
         before = next((s for s in state.sessions.values() if s.run == run and s.policy == policy.policy), None)
         if before:
-            return replace(before, attempt=before.attempt + 1, host=host, holder=holder)
+            # What is listed from here on is of the present: the session must not date it back to its first attempt.
+            again = replace(before, attempt=before.attempt + 1, host=host, holder=holder)
+            return replace(again, window=window, late=late, opened_at=now)
         parents = state.live(policy.policy)
         parent = max(parents, key=lambda s: (s.window.end, s.captured_at)).id if parents else None
         return Session(
@@ -74,7 +79,7 @@ def open_run(
         opened[:] = [body(state)]
         return {"session": opened[0].to_dict()}
 
-    repository.log.append("open-session", prepare, now=now)
+    repository.log.append("open-session", prepare, now=now, validate=validate)
     session = opened[0]
     return resume_run(
         repository,

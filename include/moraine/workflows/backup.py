@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import datetime, time, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from airflow.sdk import DAG, CronDataIntervalTimetable, Param, TriggerRule, task
 
+from moraine.engine.windows import first_instant
 from moraine.model.policy import Policy, Schedule
 from moraine.workflows import backup_tasks as tasks
 from moraine.workflows.assets import snapshot_asset
@@ -81,9 +82,7 @@ def _timetable(schedule: Schedule | None) -> CronDataIntervalTimetable | None:
 
 
 def _start(schedule: Schedule | None) -> datetime:
-    if schedule is None or schedule.start is None:
-        return _LONG_AGO
-    return datetime.combine(schedule.start, time(), ZoneInfo(schedule.timezone))
+    return (first_instant(schedule) if schedule else None) or _LONG_AGO
 
 
 def _page(policy: Policy) -> str:

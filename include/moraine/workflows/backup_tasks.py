@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -18,10 +19,13 @@ from airflow.sdk import get_current_context
 from airflow.sdk.exceptions import AirflowSkipException
 
 from moraine.workflows.assets import snapshot_asset
-from moraine.workflows.task_context import Bench, Json, host, now, parameter, run_identity, standing
+from moraine.workflows.task_context import Bench, Json, host, now, parameter, run_identity, standing, why_not
 from moraine.workflows.task_log import RESULT, LogProgress, log
 
 if TYPE_CHECKING:
+    from moraine.engine.coverage import Standing
+    from moraine.model.log import LogState
+    from moraine.model.policy import Policy
     from moraine.sources.base import ListShard
     from moraine.steps.diff import Diffed
 
@@ -33,11 +37,7 @@ def open_(policy: str) -> Json:
     from moraine.steps.open import open_run
 
     bench = Bench.of(policy)
-    stands = standing(bench.policy, bench.repository.state, now())
-    if stands.late and bench.policy.schedule and bench.policy.schedule.late == "skip":
-        raise AirflowSkipException("the window was over long before this run, and the policy says `late: skip`")
-    if stands.covered_by:
-        raise AirflowSkipException(f"snapshot {stands.covered_by.id}, taken after this window's end, stands for it too")
+    stands = _require_needed(bench.policy, bench.repository.state)
     run = open_run(
         bench.repository,
         bench.policy,
@@ -49,6 +49,7 @@ def open_(policy: str) -> Json:
         host=host(),
         late=stands.late,
         progress=LogProgress(),
+        validate=partial(_require_needed, bench.policy),  # runs of one backfill open at the same moment
     )
     shards = bench.source.shards(bench.policy.shards.list)
     plan = run.work.save_json(run.unique("list-shards"), [_shard_to_json(shard) for shard in shards])
@@ -60,6 +61,14 @@ def open_(policy: str) -> Json:
         "plan": plan,
         "shards": [{"number": number, "label": shard.name} for number, shard in enumerate(shards)],
     }
+
+
+def _require_needed(policy: Policy, state: LogState) -> Standing:
+    stands = standing(policy, state, now())
+    reason = why_not(policy, stands)
+    if reason:
+        raise AirflowSkipException(reason)
+    return stands
 
 
 def list_(policy: str, opened: Json, shard: Json) -> Json:

@@ -8,11 +8,13 @@ from __future__ import annotations
 import os
 import socket
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import get_current_context
 
+from moraine.engine.coverage import Standing, stand
+from moraine.engine.windows import first_instant
 from moraine.errors import SourceError
 from moraine.model.window import Window, format_time
 from moraine.workflows.policies import find_policy
@@ -21,7 +23,6 @@ from moraine.workflows.task_log import LogProgress
 if TYPE_CHECKING:
     from moraine.model.log import LogState
     from moraine.model.policy import Policy
-    from moraine.model.snapshot import SnapshotRecord
     from moraine.repository.repository import Repository
     from moraine.sources.base import Source
     from moraine.steps.run import Run
@@ -88,36 +89,42 @@ def host() -> str:
     return socket.gethostname()
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """The window a run's snapshot will stand for."""
-
-    window: Window
-    late: bool
-    covered_by: SnapshotRecord | None  # a snapshot taken after the window's end: it stands for this window too
-
-
 def standing(policy: Policy, state: LogState, at: datetime) -> Standing:
     """A scheduled run stands for its data interval; any other for the time since the last snapshot.
 
-    A source without history cannot be read as of the past: a late run captures the present, for all windows from its
-    own on; a later run for one of those finds it covered.
+    A source without history cannot be read as of the past: a late run captures the present, for all windows since the
+    last snapshot; a later run for one of those finds it covered, or about to be.
 
     Raises:
-        SourceError: the window is long over and the policy says `late: fail`.
+        SourceError: the window is long over, nothing stands for it, and the policy says `late: fail`.
     """
     run = get_current_context()["dag_run"]
     start, end = run.data_interval_start, run.data_interval_end
     live = state.live(policy.policy)
     if run.run_type not in ("scheduled", "backfill") or not (start and end and start < end):
         last = max((record.window.end for record in live), default=at)
-        return Standing(Window(min(last, at), at), late=False, covered_by=None)
-    if at < end + max(end - start, timedelta(minutes=1)):
-        return Standing(Window(start, end), late=False, covered_by=None)
-    if policy.schedule and policy.schedule.late == "fail":
+        return Standing(Window(min(last, at), at), late=False)
+    others = [s for s in state.sessions.values() if s.policy == policy.policy and s.run != run_identity()]
+    first = first_instant(policy.schedule) if policy.schedule else None
+    found = stand(Window(start, end), at, live, others, first=first)
+    if found.late and not found.covered_by and policy.schedule and policy.schedule.late == "fail":
         raise SourceError(
             f"the window up to {format_time(end)} was over long before this run",
             hint="the source has no history to read it from; `late: capture` in the policy takes the present instead",
         )
-    taken = [record for record in live if record.captured_at >= end]
-    return Standing(Window(start, at), True, min(taken, key=lambda record: record.captured_at, default=None))
+    return found
+
+
+def why_not(policy: Policy, stands: Standing) -> str | None:
+    """Why a run has nothing to capture; None when it has."""
+    if stands.covered_by:
+        return f"snapshot {stands.covered_by.id}, taken after this window's end, stands for it too"
+    if stands.late and policy.schedule and policy.schedule.late == "skip":
+        return "the window was over long before this run, and the policy says `late: skip`"
+    if stands.awaited:
+        other = stands.awaited
+        return (
+            f"session {other.id} of run {other.run}, opened after this window's end, will stand for it too; "
+            "if that run has failed, clear what failed there"
+        )
+    return None
