@@ -244,6 +244,27 @@ def test_a_large_object_replaced_between_its_parts_is_read_again(
     assert (tmp_path / "out/large").read_bytes() == new
 
 
+def test_a_reader_says_that_the_object_is_another_one(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3_reader, "PART", 4)
+    bucket.put("x", b"123456")
+    view = memoryview(bytearray(9))
+    with bucket.source().reader() as reader:
+        file = reader.open(b"", b"x")
+        assert (file.readinto(view), bytes(view[:6]), file.finish()) == (6, b"123456", file.stamp)
+        file = reader.open(b"", b"x")
+        bucket.put("x", b"abcdef")
+        assert (file.readinto(view), bytes(view[:4])) == (4, b"1234")
+        assert file.finish() != file.stamp
+
+
+def test_an_empty_object_is_a_file_without_bytes(bucket: Bucket, tmp_path: Path) -> None:
+    bucket.server.client.put_object(Bucket=bucket.name, Key="empty", Body=b"", Metadata={"a": "b"})
+    night = bucket.night()
+    assert bucket.rows(night)[b"empty"]["xattrs"] is not None
+    restore(bucket.repository, night.snapshot, tmp_path / "out")
+    assert (tmp_path / "out/empty").read_bytes() == b""
+
+
 def test_what_is_wrong_with_the_whole_bucket_stops_the_run(bucket: Bucket) -> None:
     assert bucket.source().probe().notes == (f"s3://{bucket.name}/ holds no object",)
     bucket.name += "-missing"
