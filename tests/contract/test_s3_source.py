@@ -16,7 +16,7 @@ from moraine.model.entry import Kind, State, join_path
 from moraine.model.policy import Policy
 from moraine.model.xattrs import decode_xattrs
 from moraine.repository.repository import Repository
-from moraine.sources import s3_client, s3_reader
+from moraine.sources import s3_client, s3_listing, s3_reader
 from moraine.sources.s3 import S3Source
 from moraine.sources.s3_client import Page, S3Bucket
 from moraine.sources.s3_names import key_of
@@ -145,6 +145,7 @@ def test_odd_keys_are_kept_and_restore_into_a_directory(
         return whole(self, prefix, **{**more, "most": page})
 
     monkeypatch.setattr(S3Bucket, "page", paged)
+    monkeypatch.setattr(s3_listing, "_SUBTREE_PAGES", 1)
     for key in ODD:
         bucket.put(key)
     night = bucket.night()

@@ -60,31 +60,38 @@ def expected(keys: set[str], prefix: str = "") -> list[tuple[bytes, bytes, int]]
 
 
 @settings(deadline=None)
-@given(st.sets(KEYS, max_size=25), st.integers(1, 30), st.integers(1, 6), st.sampled_from(["", "a/", "a//", "x"]))
-@example({"a", "a/b", "a-b/x", "a-b", "a/", "a//b", "a/b/c"}, 2, 1, "")
-@example({"x" * 254, "x" * 254 + "/a", "x" * 300, "x" * 300 + "/a", "a"}, 2, 1, "")
-@example({"/" * 1024}, 1, 1, "")
-@example({"/" * 1024, "a"}, 1, 1, "")
-def test_every_key_is_a_row_in_order(keys: set[str], page: int, batch: int, prefix: str) -> None:
+@given(
+    st.sets(KEYS, max_size=25),
+    st.integers(1, 30),
+    st.integers(1, 3),
+    st.integers(1, 6),
+    st.sampled_from(["", "a/", "a//", "x"]),
+)
+@example({"a", "a/b", "a-b/x", "a-b", "a/", "a//b", "a/b/c"}, 2, 1, 1, "")
+@example({"x" * 254, "x" * 254 + "/a", "x" * 300, "x" * 300 + "/a", "a"}, 2, 1, 1, "")
+@example({"/" * 1024}, 1, 1, 1, "")
+@example({"/" * 1024, "a"}, 1, 1, 1, "")
+def test_every_key_is_a_row_in_order(keys: set[str], page: int, pages: int, batch: int, prefix: str) -> None:
     prefix = prefix if not prefix or prefix.endswith("/") else prefix + "/"
-    with patch.object(s3_listing, "_BATCH_ROWS", batch):
+    with patch.object(s3_listing, "_BATCH_ROWS", batch), patch.object(s3_listing, "_SUBTREE_PAGES", pages):
         assert listed(Bucket(keys, page), prefix) == expected(keys, prefix)
 
 
-def test_a_small_subtree_costs_one_request_and_a_large_level_its_pages() -> None:
-    small = Bucket({f"{a}/{b}/c" for a in range(20) for b in range(20)}, 1000)
+def test_a_subtree_costs_its_pages_and_a_large_level_a_few_more() -> None:
+    small = Bucket({f"{a}/{b}/c" for a in range(20) for b in range(20)}, 100)
     listed(small)
-    assert small.requests == 1
+    assert small.requests == 4
     large = Bucket({f"big/{number:04}" for number in range(100)} | {f"s{n}/x/y" for n in range(5)}, 10)
-    listed(large)
-    assert large.requests == (1 + 1) + (1 + 10) + 5, "the top, the pages of `big`, each small subtree"
+    with patch.object(s3_listing, "_SUBTREE_PAGES", 2):
+        listed(large)
+    assert large.requests == (2 + 1) + (2 + 10) + 5, "the top, the pages of `big`, each small subtree"
 
 
 def test_excludes_apply_to_paths() -> None:
     keys = {"keep/a", "keep/b.tmp", "tmp/x", "tmp/y/z", "b.tmp", "b.tmp/c", "big"}
     excludes = ExcludeRules.build(["*.tmp", "/tmp/"])
     for page, batch in ((1, 1), (3, 2), (1000, 1000)):
-        with patch.object(s3_listing, "_BATCH_ROWS", batch):
+        with patch.object(s3_listing, "_BATCH_ROWS", batch), patch.object(s3_listing, "_SUBTREE_PAGES", 1):
             names = [join_path(directory, name) for directory, name, _ in listed(Bucket(keys, page), "", excludes)]
         assert names == [b"", b"big", b"keep", b"keep/a"]
 

@@ -1,9 +1,10 @@
 """Lists a bucket in the order of a tree, though S3 lists in the byte order of whole keys (`a-b` before `a/b`).
 
-Asking for the keys under a prefix, the first page tells: when it holds them all, the whole subtree is put in order in
-memory; when not, this level alone is listed with a delimiter, and then each prefix below it in turn. So a subtree of up
-to 1,000 keys costs one request, a larger directory one more than its pages, and what is held at a time is the
-largest single directory (as columns) and the names of the directories still to come on the way down.
+Of the keys under a prefix a few pages are asked for: when they hold all, the whole subtree is put in order in memory;
+when not, this level alone is listed with a delimiter, and then each prefix below it in turn. So a subtree of up to
+16,000 keys costs a request per 1,000, and a larger one at most as many more as there are levels of such above it; the
+worst are a great many tiny directories in one, a request each. What is held at a time is the largest single directory
+(as columns) and the names of the directories still to come on the way down.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from moraine.sources.s3_names import LONGEST, directory_of, names_of
 from moraine.sources.s3_rows import ObjectRows
 
 _BATCH_ROWS = 1 << 14
+_SUBTREE_PAGES = 16  # what is put in order in memory
 _MARK = pa.scalar(b"%=", pa.binary())
 _NOTHING = pa.scalar(b"", pa.binary())
 
@@ -78,7 +80,7 @@ class _Pending(NamedTuple):
     directory: bytes
     prefix: str | None
     nested: list[_Nested]
-    known: dict[str, _Level] | None  # levels that a page has shown in full
+    known: dict[str, _Level] | None  # levels that are seen in full
 
 
 class Listing:
@@ -119,10 +121,19 @@ class Listing:
     def _level(self, prefix: str, known: dict[str, _Level] | None) -> tuple[_Level, dict[str, _Level] | None]:
         if known is not None:
             return known[prefix], known
-        page = self._bucket.page(prefix)
-        if page.token is None:
-            known = self._subtree(prefix, page.objects)
-            return known[prefix], known
+        objects: list[Listed] = []
+        token: str | None = ""
+        for _ in range(_SUBTREE_PAGES):
+            page = self._bucket.page(prefix, token=token)
+            objects += page.objects
+            token = page.token
+            if token is None:
+                known = self._subtree(prefix, objects)
+                return known[prefix], known
+        return self._wide_level(prefix), None
+
+    def _wide_level(self, prefix: str) -> _Level:
+        """One level that is too large to be seen with all that lies below it."""
         level = self._new_level(prefix)
         token: str | None = ""
         while token is not None:
@@ -132,10 +143,10 @@ class Listing:
             for below in page.prefixes:
                 level.add_prefix(below, below[len(prefix) : -1].encode())
             token = page.token
-        return level, None
+        return level
 
     def _subtree(self, top: str, objects: list[Listed]) -> dict[str, _Level]:
-        """The levels of a page that holds all keys under `top`."""
+        """The levels of a subtree whose keys are all at hand."""
         levels = {top: self._new_level(top)}
         for item in objects:
             parent = top
