@@ -69,3 +69,33 @@ def test_a_password_is_the_passphrase_unless_it_is_an_aws_secret(
         open_repository(address)
     monkeypatch.setenv("AIRFLOW_CONN_KEY", json.dumps({"conn_type": "generic", "password": "in the password"}))
     assert open_repository(address).config.encrypted
+
+
+def test_a_night_from_s3_through_a_connection_of_the_source(
+    s3_bucket: Bucket, policies: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, bucket = s3_bucket("moto")
+    connection = {
+        "conn_type": "aws",
+        "login": server.credentials["AWS_ACCESS_KEY_ID"],
+        "password": server.credentials["AWS_SECRET_ACCESS_KEY"],
+        "extra": {"endpoint_url": server.endpoint_url, "region_name": server.region},
+    }
+    monkeypatch.setenv("AIRFLOW_CONN_LAKE", json.dumps(connection))
+    for key in ("raw/a//b", "raw/c", "other"):
+        server.client.put_object(Bucket=bucket, Key=key, Body=key.encode())
+    url, secret = str(tmp_path / "repository"), tmp_path / "secret"
+    secret.write_text("a passphrase")
+    init_repository(open_store(url), lambda: b"a passphrase", clock=lambda: datetime.now(UTC), entropy=os.urandom)
+    policy = {
+        "policy": "objects",
+        "source": {"kind": "s3", "bucket": bucket, "prefix": "raw", "connection": "lake"},
+        "repository": {"url": url, "passphrase_file": str(secret)},
+    }
+    (policies / "objects.yaml").write_text(yaml.safe_dump(policy))
+    ended = states(run(build_backup_dag(find_policy("objects"))))
+    assert set(ended.values()) == {"success 1"}
+    repository = open_repository(find_policy("objects").repository)
+    repository.log.refresh()
+    (record,) = repository.state.live("objects")
+    assert (record.source, record.files) == (f"s3://{bucket}/raw", 2)

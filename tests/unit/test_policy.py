@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from moraine.errors import ConfigError, UnsafeRetention
 from moraine.model.cron import check_cron, say_cron
-from moraine.model.policy import Keep, Policy, load_policies, load_policy, parse_policy, policy_schema
+from moraine.model.policy import Keep, Policy, S3Source, load_policies, load_policy, parse_policy, policy_schema
 from moraine.model.units import (
     format_duration,
     format_share,
@@ -104,7 +104,7 @@ def test_digest_follows_the_content() -> None:
             "61 2 *",
             "p.yaml:12: 'schedule.cron' must be a cron expression (its minute, '61', is none of 0 to 59)",
         ),
-        ("kind: posix", "kind: zfs", "p.yaml:5: 'source.kind' must be 'posix', not 'zfs'"),
+        ("kind: posix", "kind: zfs", "p.yaml:5: 'source.kind' must be 'posix' or 's3', not 'zfs'"),
         ("  path: /srv/lake\n", "", "p.yaml:4: 'source.path' is missing"),
         ("[a/b.txt]", "a/b.txt", "p.yaml:17: 'gate.canaries' must be a list, not 'a/b.txt'"),
         (
@@ -294,3 +294,36 @@ def test_bad_cron(cron: str) -> None:
 def test_the_policy_of_flags_and_of_yaml_are_one_type() -> None:
     made = Policy.model_validate({"policy": "x", "source": {"path": "/x"}, "repository": {"url": "r"}})
     assert made.digest == parse_policy("policy: x\nsource: {path: /x}\nrepository: {url: r}\n").digest
+
+
+def test_a_source_in_s3() -> None:
+    text = "policy: p\nsource: {kind: s3, bucket: lake, prefix: raw/, exclude: ['*.tmp'], exclude_larger_than: 1GiB}\n"
+    policy = parse_policy(text + "repository: {url: /backups}\n")
+    assert isinstance(policy.source, S3Source)
+    assert (policy.source.place, policy.source.origin) == ("s3://lake/raw", "s3://lake/raw")
+    assert "What: everything under s3://lake/raw except '*.tmp' and files larger than 1.0 GiB." in policy.explain()
+    again = Policy.model_validate(policy.model_dump(mode="json"))
+    assert (again, again.digest) == (policy, policy.digest)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("{kind: s3}", "p.yaml:2: 'source.bucket' is missing"),
+        ("{kind: s3, bucket: ''}", "p.yaml:2: 'source.bucket' must be text that is not empty, not ''"),
+        ("{kind: s3, bucket: b, prefx: x}", "p.yaml:2: unknown key 'source.prefx'; did you mean 'source.prefix'?"),
+        ("{kind: s3, bucket: b, exclude_caches: true}", "p.yaml:2: unknown key 'source.exclude_caches'"),
+        ("{path: /a, bucket: b}", "p.yaml:2: unknown key 'source.bucket'"),
+        (
+            "{path: /a, compare: {ctme: true}}",
+            "unknown key 'source.compare.ctme'; did you mean 'source.compare.ctime'?",
+        ),
+        ("{kind: 7}", "p.yaml:2: 'source.kind' must be 'posix' or 's3', not '7'"),
+        ("[1]", "p.yaml:2: 'source' must be a mapping"),
+        ("/srv/lake", "p.yaml:2: 'source' must be a mapping"),
+    ],
+)
+def test_mistakes_in_a_source(source: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_policy(f"policy: p\nsource: {source}\nrepository: {{url: /backups}}\n", "p.yaml")
+    assert message in caught.value.message

@@ -30,7 +30,9 @@ _SOURCE_FLAGS = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's own arguments."""
-    parser.add_argument("source", nargs="?", metavar="SOURCE", help="the directory to back up")
+    parser.add_argument("source", nargs="?", metavar="SOURCE", help="the directory, or s3://bucket/prefix, to back up")
+    parser.add_argument("--source-endpoint-url", metavar="URL", help="the S3 server of a source that is not in AWS")
+    parser.add_argument("--source-region", metavar="NAME", help="the region of a source in S3")
     parser.add_argument(
         "--name", metavar="NAME", help="the policy its snapshots belong to (default: the directory's name)"
     )
@@ -58,10 +60,10 @@ def run(args: argparse.Namespace, context: Context) -> int:
     from moraine.steps.source import open_source
     from moraine.stores.memory import MemoryStore
 
-    source = open_source(policy)
+    source = open_source(policy, environ=context.environ)
     facts = source.probe()  # a source that is missing is said before a passphrase is asked for
     repository = context.open_policy_repository(args, policy)
-    for note in [*facts.notes, *_inside(policy.source.path, repository.store.url)]:
+    for note in [*facts.notes, *_inside(policy.source.place, repository.store.url)]:
         context.out.note(f"note: {note}")
     progress = make_progress(context.out)
     began = context.clock()
@@ -77,6 +79,8 @@ def run(args: argparse.Namespace, context: Context) -> int:
         ignore_gate=args.allow_change,
     )
     took = (context.clock() - began).total_seconds()
+    for remark in source.remarks():
+        context.out.warn(f"note: {remark}")
     proven = _prove(repository, policy, committed.snapshot, context) if args.prove else None
     _show(context, policy, committed, took, proven)
     return committed.exit_code
@@ -97,7 +101,12 @@ def _policy(args: argparse.Namespace, context: Context) -> Policy:
                 "--policy says everything about the source", hint="write the excludes into the policy file"
             )
         return load_policy(args.policy)
-    path = os.path.abspath(args.source)
+    if args.source.startswith("s3://"):
+        place = _s3_place(args)
+        path = f"{place['bucket']}/{place['prefix']}".rstrip("/")
+    else:
+        path = os.path.abspath(args.source)
+        place = {"path": path}
     if not _is_text(path):
         raise ConfigError(
             f"the name of {display_path(os.fsencode(path))} is not UTF-8",
@@ -107,11 +116,36 @@ def _policy(args: argparse.Namespace, context: Context) -> Policy:
     if not url:
         raise ConfigError("no repository is named", hint="give --repo URL or set MORAINE_REPOSITORY")
     name = args.name or policy_name(path)
-    return validate_policy({"policy": name, "source": {"path": path, **source}, "repository": {"url": url}}, "--name")
+    return validate_policy({"policy": name, "source": place | source, "repository": {"url": url}}, "--name")
+
+
+def _s3_place(args: argparse.Namespace) -> dict[str, Any]:
+    """The source that s3://bucket/prefix names; what follows the bucket and a slash is the prefix, byte for byte."""
+    bucket, _, prefix = args.source.removeprefix("s3://").partition("/")
+    if args.exclude_if_present or args.exclude_caches or args.one_file_system:
+        raise ConfigError(
+            "--exclude-if-present, --exclude-caches and --one-file-system are for directories",
+            hint="a source in S3 takes --exclude, --iexclude, --exclude-file and --exclude-larger-than",
+        )
+    if not bucket or "@" in bucket:
+        raise ConfigError(
+            "a source in S3 is s3://bucket/prefix",
+            hint="credentials come from a profile or AWS_* variables",
+        )
+    return {
+        "kind": "s3",
+        "bucket": bucket,
+        "prefix": prefix,
+        "endpoint_url": args.source_endpoint_url,
+        "region": args.source_region,
+    }
 
 
 def _inside(source: str, repository: str) -> list[str]:
     """What to say of a repository that lies inside what is backed up."""
+    if source.startswith("s3://"):
+        inside = f"{repository}/".startswith(f"{source.rstrip('/')}/")
+        return [f"the repository {repository} lies inside the source and is backed up with it: exclude it"] * inside
     inner, outer = os.path.realpath(repository.removeprefix("file://")), os.path.realpath(source)
     if "://" in repository.removeprefix("file://") or os.path.commonpath([inner, outer]) != outer:
         return []

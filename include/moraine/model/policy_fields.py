@@ -16,8 +16,10 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
     PlainSerializer,
+    Tag,
     WithJsonSchema,
     field_validator,
     model_validator,
@@ -81,6 +83,57 @@ class PosixSource(Part):
     one_file_system: bool = Field(False, description="do not cross mount points")
     must_be_mount: bool = Field(False, description="refuse to run unless `path` is a mount point")
     compare: Compare = Field(Compare(), description="how changes are detected")
+
+    @property
+    def place(self) -> str:
+        """Where it is, for people."""
+        return self.path
+
+    @property
+    def origin(self) -> str:
+        """How snapshots name it."""
+        return f"posix:{self.path}"
+
+
+class S3Source(Part):
+    """A bucket, or the keys under a prefix of it."""
+
+    kind: Literal["s3"] = Field(description="a source in S3")
+    bucket: str = Field(min_length=1, description="its name")
+    prefix: str = Field("", description="what the keys begin with; a slash is put at its end where there is none")
+    endpoint_url: str | None = Field(None, description="address of an S3 server that is not AWS")
+    region: str | None = Field(None, description="region of the bucket")
+    connection: str | None = Field(None, description="Airflow connection that holds the credentials")
+    exclude: tuple[str, ...] = Field((), description="globs in order, like .gitignore; a leading ! takes back in")
+    iexclude: tuple[str, ...] = Field((), description="more globs, for which upper and lower case are the same")
+    exclude_files: Paths = Field((), description="files that hold such globs, one per line")
+    exclude_larger_than: Size | None = Field(None, description="leave out larger objects")
+
+    @property
+    def compare(self) -> Compare:
+        """Always ETag (as the inode), size and time."""
+        return Compare()
+
+    @property
+    def place(self) -> str:
+        """Where it is, for people."""
+        return f"s3://{self.bucket}/{self.prefix}".removesuffix("/") if self.prefix else f"s3://{self.bucket}"
+
+    @property
+    def origin(self) -> str:
+        """How snapshots name it."""
+        return self.place
+
+
+def _kind_of(source: object) -> str:
+    """The kind a source says it is of; a directory tree need not say so."""
+    return str(source.get("kind", "posix") if isinstance(source, dict) else getattr(source, "kind", "posix"))
+
+
+Source = Annotated[
+    Annotated[PosixSource, Tag("posix")] | Annotated[S3Source, Tag("s3")],
+    Discriminator(_kind_of),
+]
 
 
 class RepositoryAddress(Part):
@@ -202,7 +255,7 @@ class Policy(Part):
     description: str = Field("", description="what this is, for people")
     owner: str | None = Field(None, description="who answers for it")
     tags: tuple[str, ...] = Field((), description="labels of the DAG in Airflow")
-    source: PosixSource = Field(description="what is protected")
+    source: Source = Field(description="what is protected")
     repository: RepositoryAddress = Field(description="where the snapshots go")
     schedule: Schedule | None = Field(None, description="when it runs; none: only when triggered")
     compression: Compression = Field(Compression(), description="how content is compressed")

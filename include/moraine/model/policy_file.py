@@ -12,7 +12,7 @@ import types
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Union, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -21,6 +21,7 @@ from moraine.errors import ConfigError, UnsafeRetention
 from moraine.model.policy_fields import Policy
 
 Loc = tuple[str | int, ...]
+_KINDS = (("posix",), ("s3",))  # of sources
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,14 +165,23 @@ def _resolved(value: Any, folder: Path) -> Any:
 def _mistakes(error: ValidationError) -> Iterator[tuple[Loc, str]]:
     # Misspelt keys first: a key that is missing is often one of them.
     for item in sorted(error.errors(), key=lambda item: item["type"] != "extra_forbidden"):
-        loc: Loc = item["loc"]
+        full: Loc = item["loc"]
+        loc = _written(full)
         dotted = _dotted(loc)
         if item["type"] == "extra_forbidden":
-            yield loc, _unknown(loc)
+            yield loc, _unknown(full)
         elif item["type"] == "missing":
             yield loc[:-1], f"'{dotted}' is missing"
+        elif item["type"] == "union_tag_invalid":
+            kinds, kind = " or ".join(repr(name) for (name,) in _KINDS), item["ctx"]["tag"]
+            yield (*loc, "kind"), f"'{dotted}.kind' must be {kinds}, not {_shown(kind)}"
         else:
             yield loc, f"'{dotted}' must be {_expected(item)}, not {_shown(item['input'])}"
+
+
+def _written(loc: Loc) -> Loc:
+    """A place without the kind of source, which pydantic puts into it."""
+    return (loc[0], *loc[2:]) if loc[:1] == ("source",) and loc[1:2] in _KINDS else loc
 
 
 def _dotted(loc: Loc) -> str:
@@ -217,8 +227,9 @@ def _expected(item: Any) -> str:
 
 
 def _unknown(loc: Loc) -> str:
-    key, inside = str(loc[-1]), loc[:-1]
-    known = list(_model_at(inside).model_fields)
+    key = str(loc[-1])
+    known = list(_model_at(loc[:-1]).model_fields)
+    inside = _written(loc)[:-1]
     near = difflib.get_close_matches(key, known, 1)
     elsewhere = [path for path in _all_paths(Policy) if path.rpartition(".")[2] == key]
     prefix = f"{_dotted(inside)}." if inside else ""
@@ -229,19 +240,29 @@ def _unknown(loc: Loc) -> str:
 
 def _model_at(loc: Loc) -> type[BaseModel]:
     model: type[BaseModel] = Policy
+    options: list[type[BaseModel]] = []
     for part in loc:
-        model = _inner(model.model_fields[str(part)].annotation) or model
+        chosen = [option for option in options if len(options) > 1 and part in get_args(_annotation(option, "kind"))]
+        options = chosen or _inner(_annotation(model, str(part)))
+        model = options[0] if options else model
     return model
 
 
-def _inner(annotation: Any) -> type[BaseModel] | None:
-    options = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
-    return next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), None)
+def _annotation(model: type[BaseModel], name: str) -> Any:
+    return model.model_fields[name].annotation
+
+
+def _inner(annotation: Any) -> list[type[BaseModel]]:
+    """The parts of a policy that a value may be."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        return [model for option in get_args(annotation) for model in _inner(option)]
+    if get_origin(annotation) is Annotated:
+        return _inner(get_args(annotation)[0])
+    return [annotation] if isinstance(annotation, type) and issubclass(annotation, BaseModel) else []
 
 
 def _all_paths(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
     for name, info in model.model_fields.items():
         yield prefix + name
-        inner = _inner(info.annotation)
-        if inner:
+        for inner in _inner(info.annotation):
             yield from _all_paths(inner, f"{prefix}{name}.")

@@ -6,7 +6,7 @@ Owns the sentences of `policy explain` and of the DAG's page. Pure; the same pol
 from __future__ import annotations
 
 from moraine.model.cron import say_cron
-from moraine.model.policy_fields import Gate, Keep, Policy, PosixSource, Prove, Schedule, Verify
+from moraine.model.policy_fields import Gate, Keep, Policy, PosixSource, Prove, S3Source, Schedule, Verify
 from moraine.model.units import format_duration, format_share, format_size
 
 
@@ -25,24 +25,25 @@ def explain(policy: Policy) -> str:
     return "\n".join(lines)
 
 
-def _what(source: PosixSource) -> str:
-    text = f"everything under {source.path}"
+def _what(source: PosixSource | S3Source) -> str:
+    text = f"everything under {source.place}"
     without = []
     if source.exclude:
         without.append(_listed([f"'{glob}'" for glob in source.exclude], 6))
     if source.exclude_files:
         without.append(f"what {_listed(list(source.exclude_files), 3)} excludes")
-    if source.exclude_if_present:
-        without.append(f"directories holding {_listed(list(source.exclude_if_present), 3)}")
-    if source.exclude_caches:
-        without.append("directories marked as caches")
+    if isinstance(source, PosixSource):
+        if source.exclude_if_present:
+            without.append(f"directories holding {_listed(list(source.exclude_if_present), 3)}")
+        if source.exclude_caches:
+            without.append("directories marked as caches")
     if source.exclude_larger_than is not None:
         without.append(f"files larger than {format_size(source.exclude_larger_than)}")
     if without:
         text += " except " + _listed(without, len(without))
-    if source.one_file_system:
+    if isinstance(source, PosixSource) and source.one_file_system:
         text += ", staying on its file system"
-    if source.must_be_mount:
+    if isinstance(source, PosixSource) and source.must_be_mount:
         text += ", only if it is mounted"
     return text + "."
 

@@ -97,3 +97,6 @@ class Source(Protocol):
 
     def reader(self) -> AbstractContextManager[Reader]:
         """Open a reader."""
+
+    def remarks(self) -> tuple[str, ...]:
+        """What people should know of what the last listing met."""

@@ -127,6 +127,10 @@ class PosixSource:
         """Open a reader; it is a context manager, and for one thread."""
         return PosixReader(self.path)
 
+    def remarks(self) -> tuple[str, ...]:
+        """None: a row that cannot be read says all there is."""
+        return ()
+
     def explain(self, path: str | bytes | os.PathLike[str]) -> Explanation:
         """Why a path, absolute or relative to the root, is in a backup, or is not: rules and file system together."""
         return explain(self.path, path, self._excludes, one_file_system=self._one_file_system)

@@ -166,7 +166,7 @@ def _describe(run: Run, written: Written, parent: Snapshot | None, totals: Total
         attempt=session.attempt,
         policy=session.policy,
         policy_digest=run.policy.digest,
-        source=f"{run.policy.source.kind}:{run.policy.source.path}",
+        source=run.policy.source.origin,
         host=session.host,
         window=session.window,
         captured_at=session.opened_at,

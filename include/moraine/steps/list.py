@@ -27,6 +27,7 @@ class Listed:
     directories: int
     bytes: int
     denied: int
+    remarks: tuple[str, ...] = ()
 
 
 class _Counts:
@@ -54,7 +55,15 @@ def list_entries(run: Run, shard: ListShard) -> Listed:
     pieces = ((0, table) for table in rechunk(_counted(run, shard, counts), PIECE_ROWS))
     inventory = run.work.save_pieces(run.unique(f"inventory/{shard.name}"), pieces)
     run.progress.finish("list")
-    return Listed(inventory, counts.entries, counts.files, counts.directories, counts.bytes, counts.denied)
+    return Listed(
+        inventory,
+        counts.entries,
+        counts.files,
+        counts.directories,
+        counts.bytes,
+        counts.denied,
+        run.source.remarks(),
+    )
 
 
 def _counted(run: Run, shard: ListShard, counts: _Counts) -> Iterator[pa.Table]:

@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
-from moraine.model.policy import Policy
+from collections.abc import Mapping
+from typing import Any
+
+from moraine.model.policy import Policy, PosixSource, S3Source
+from moraine.sources import posix, s3
 from moraine.sources.excludes import ExcludeRules
-from moraine.sources.posix import PosixSource
 
 
-def open_source(policy: Policy) -> PosixSource:
-    """The source of a policy; nothing is looked at yet. Raises ConfigError for a bad pattern or pattern file."""
+def open_source(
+    policy: Policy, *, session: Any | None = None, environ: Mapping[str, str] | None = None
+) -> posix.PosixSource | s3.S3Source:
+    """The source of a policy; nothing is looked at yet.
+
+    Args:
+        policy: names it.
+        session: a boto3 session for a source in S3.
+        environ: where AWS_ACCESS_KEY_ID, AWS_PROFILE, AWS_ENDPOINT_URL … are looked up without one.
+
+    Raises:
+        ConfigError: a bad pattern or pattern file.
+    """
     source = policy.source
+    if isinstance(source, S3Source):
+        return _open_s3(source, session, environ or {})
+    return _open_posix(source)
+
+
+def _open_posix(source: PosixSource) -> posix.PosixSource:
     excludes = ExcludeRules.build(
         source.exclude,
         iexclude=source.iexclude,
@@ -18,6 +38,25 @@ def open_source(policy: Policy) -> PosixSource:
         caches=source.exclude_caches,
         larger_than=source.exclude_larger_than,
     )
-    return PosixSource(
+    return posix.PosixSource(
         source.path, excludes, one_file_system=source.one_file_system, must_be_mount=source.must_be_mount
+    )
+
+
+def _open_s3(source: S3Source, session: Any | None, environ: Mapping[str, str]) -> s3.S3Source:
+    from moraine.sources.s3_client import open_client
+
+    excludes = ExcludeRules.build(
+        source.exclude,
+        iexclude=source.iexclude,
+        files=source.exclude_files,
+        larger_than=source.exclude_larger_than,
+    )
+    return s3.S3Source(
+        source.bucket,
+        source.prefix,
+        excludes,
+        client=lambda: open_client(
+            session=session, environ=environ, region=source.region, endpoint_url=source.endpoint_url
+        ),
     )

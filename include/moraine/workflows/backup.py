@@ -31,7 +31,7 @@ def build_backup_dag(policy: Policy) -> DAG:
     name = policy.policy
     with DAG(
         dag_id(name),
-        description=policy.description or f"back up {policy.source.path}",
+        description=policy.description or f"back up {policy.source.place}",
         doc_md=_page(policy),
         schedule=_timetable(policy.schedule),
         start_date=_start(policy.schedule),

@@ -1,4 +1,4 @@
-"""From a policy and an Airflow connection to an opened repository. The only place that reads connections.
+"""From a policy and Airflow connections to an opened repository and its source. The only place that reads connections.
 
 Extras are allow-listed: a connection's editor chooses credentials, endpoint, region and passphrase, nothing else.
 """
@@ -12,11 +12,15 @@ from typing import Any
 from airflow.sdk import BaseHook, Connection
 
 from moraine.errors import ConfigError
-from moraine.model.policy import RepositoryAddress
+from moraine.model.policy import Policy, RepositoryAddress
 from moraine.repository.repository import Repository
+from moraine.sources.base import Source
 from moraine.steps.passphrase import read_passphrase
+from moraine.steps.source import open_source
 from moraine.stores.base import Store
 from moraine.stores.open import open_store
+
+_PLACES = {"endpoint_url": "endpoint_url", "region": "region_name"}  # key of a source → extra of a connection
 
 
 @cache
@@ -30,19 +34,34 @@ def open_repository(address: RepositoryAddress) -> Repository:
     return Repository.open(_store(address), lambda: _passphrase(address), entropy=os.urandom)
 
 
+def open_policy_source(policy: Policy) -> Source:
+    """The source of a policy; one in S3 takes its credentials from a connection, or from the ordinary AWS chain."""
+    source = policy.source
+    if source.kind != "s3" or not source.connection:
+        return open_source(policy, environ=os.environ)
+    session, extra = _session(source.connection)
+    named = {key: getattr(source, key) or extra.get(name) for key, name in _PLACES.items()}
+    return open_source(policy.model_copy(update={"source": source.model_copy(update=named)}), session=session)
+
+
+def _session(connection: str) -> tuple[Any, dict[str, Any]]:
+    """A boto3 session with the credentials of a connection, and the connection's extras."""
+    from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook  # slow, and wanted for S3 only
+
+    hook: Any = AwsBaseHook(aws_conn_id=connection, client_type="s3")
+    return hook.get_session(), BaseHook.get_connection(connection).extra_dejson
+
+
 def _store(address: RepositoryAddress) -> Store:
     """The store of a policy: a local path needs no connection, S3 takes the ordinary AWS chain or a connection."""
     if not address.connection or not address.url.startswith("s3://"):
         return open_store(address.url, endpoint_url=address.endpoint_url, region=address.region, environ=os.environ)
-    from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook  # slow, and wanted for S3 only
-
-    hook: Any = AwsBaseHook(aws_conn_id=address.connection, client_type="s3")
-    extra = BaseHook.get_connection(address.connection).extra_dejson
+    session, extra = _session(address.connection)
     return open_store(
         address.url,
         endpoint_url=address.endpoint_url or extra.get("endpoint_url"),
         region=address.region or extra.get("region_name"),
-        session=hook.get_session(),
+        session=session,
     )
 
 

@@ -28,7 +28,8 @@ def _open(result: Json) -> str:
 
 def _list(result: Json) -> str:
     denied = f", {result['denied']:,} unreadable" if result["denied"] else ""
-    return f"{result['entries']:,} entries, {count(result['files'], 'file')}, {format_size(result['bytes'])}{denied}"
+    found = f"{result['entries']:,} entries, {count(result['files'], 'file')}, {format_size(result['bytes'])}{denied}"
+    return "; ".join([found, *result.get("remarks", ())])
 
 
 def _diff(result: Json) -> str:

@@ -1,0 +1,219 @@
+"""Lists a bucket in the order of a tree, though S3 lists in the byte order of whole keys (`a-b` before `a/b`).
+
+Of the keys under a prefix a few pages are asked for: when they hold all, the whole subtree is put in order in memory;
+when not, this level alone is listed with a delimiter, and then each prefix below it in turn. So a subtree of up to
+16,000 keys costs a request per 1,000, and a larger one at most as many more as there are levels of such above it; the
+worst are a great many tiny directories in one, a request each. What is held at a time is the largest single directory
+(as columns) and the names of the directories still to come on the way down.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from moraine.model.entry import INVENTORY, State, join_path
+from moraine.sources.excludes import ExcludeRules
+from moraine.sources.posix_rows import in_order
+from moraine.sources.s3_client import Listed, S3Bucket
+from moraine.sources.s3_names import LONGEST, directory_of, names_of
+from moraine.sources.s3_rows import ObjectRows
+
+_BATCH_ROWS = 1 << 14
+_SUBTREE_PAGES = 16  # what is put in order in memory
+_MARK = pa.scalar(b"%=", pa.binary())
+_NOTHING = pa.scalar(b"", pa.binary())
+
+
+class _Nested(NamedTuple):
+    """Something that is that many names below a directory."""
+
+    names: tuple[bytes, ...]
+    found: Listed | str  # an object, or the prefix that a directory stands for
+
+
+class _Level:
+    """What lies directly under one prefix. Many objects are packed into columns as they come."""
+
+    def __init__(self, directory: bytes) -> None:
+        self.directory = directory
+        self.batches: list[pa.RecordBatch] = []
+        self._prefixes: dict[str, bytes] = {}  # and the part of the key that each adds
+        self._plain: list[tuple[bytes, Listed]] = []
+        self._late: list[tuple[bytes, Listed]] = []  # parts too long to say what they become before the end
+
+    def add_prefix(self, prefix: str, part: bytes) -> None:
+        self._prefixes[prefix] = part
+
+    def add(self, part: bytes, item: Listed) -> None:
+        names = names_of(part)
+        if len(names) > 1 or len(names[0]) > LONGEST - 2:
+            self._late.append((part, item))
+            return
+        self._plain.append((names[0], item))
+        if len(self._plain) >= _BATCH_ROWS:
+            rows = ObjectRows()
+            rows.add(self.directory, self._plain)
+            self.batches.append(rows.take())
+            self._plain.clear()
+
+    def close(self) -> list[_Nested]:
+        """What is not packed; names that are directories too are marked everywhere."""
+        parts = set(self._prefixes.values())
+        taken = {names[0] for part in parts if len(names := names_of(part)) == 1}
+        if taken and self.batches:
+            self.batches = [_marked(batch, pa.array(sorted(taken), pa.binary())) for batch in self.batches]
+        nested = [_Nested((b"%=" + name if name in taken else name,), item) for name, item in self._plain]
+        nested += [_Nested(names_of(part, also_prefix=part in parts), item) for part, item in self._late]
+        return nested + [_Nested(names_of(part), prefix) for prefix, part in self._prefixes.items()]
+
+
+class _Pending(NamedTuple):
+    """A directory still to be delivered: of a prefix, or one that only the length of names has made."""
+
+    directory: bytes
+    prefix: str | None
+    nested: list[_Nested]
+    known: dict[str, _Level] | None  # levels that are seen in full
+
+
+class Listing:
+    """One walk through the keys under a prefix."""
+
+    def __init__(self, bucket: S3Bucket, prefix: str, excludes: ExcludeRules) -> None:
+        """Get ready; nothing is listed yet."""
+        self._bucket = bucket
+        self._root = prefix
+        self._excludes = excludes
+        self._larger_than = sys.maxsize if excludes.larger_than is None else excludes.larger_than
+        self._rows = ObjectRows()
+        self.archived = 0  # objects delivered that cannot be read from their storage class
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """INVENTORY batches in manifest order."""
+        for batch in self._walk():
+            self.archived += int(np.count_nonzero(batch.column("state").to_numpy() == State.DENIED))
+            yield batch
+
+    def _walk(self) -> Iterator[pa.RecordBatch]:
+        """With a stack and no recursion: a key may hold 1,024 slashes."""
+        self._rows.add(b"", [(b"", None)])
+        stack = [_Pending(b"", self._root, [], None)]
+        while stack:
+            pending = stack.pop()
+            packed: list[pa.RecordBatch] = []
+            nested, known = pending.nested, pending.known
+            if pending.prefix is not None:
+                level, known = self._level(pending.prefix, known)
+                nested, packed = level.close(), level.batches
+            below = self._below(pending.directory, nested, known)
+            yield from self._deliver(pending.directory, packed, nested, below)
+            stack += reversed(below)
+        if len(self._rows):
+            yield self._rows.take()
+
+    def _level(self, prefix: str, known: dict[str, _Level] | None) -> tuple[_Level, dict[str, _Level] | None]:
+        if known is not None:
+            return known[prefix], known
+        objects: list[Listed] = []
+        token: str | None = ""
+        for _ in range(_SUBTREE_PAGES):
+            page = self._bucket.page(prefix, token=token)
+            objects += page.objects
+            token = page.token
+            if token is None:
+                known = self._subtree(prefix, objects)
+                return known[prefix], known
+        return self._wide_level(prefix), None
+
+    def _wide_level(self, prefix: str) -> _Level:
+        """One level that is too large to be seen with all that lies below it."""
+        level = self._new_level(prefix)
+        token: str | None = ""
+        while token is not None:
+            page = self._bucket.page(prefix, delimiter="/", token=token)
+            for item in page.objects:
+                self._add(level, prefix, item)
+            for below in page.prefixes:
+                level.add_prefix(below, below[len(prefix) : -1].encode())
+            token = page.token
+        return level
+
+    def _subtree(self, top: str, objects: list[Listed]) -> dict[str, _Level]:
+        """The levels of a subtree whose keys are all at hand."""
+        levels = {top: self._new_level(top)}
+        for item in objects:
+            parent = top
+            while (slash := item.key.find("/", len(parent))) >= 0:
+                prefix = item.key[: slash + 1]
+                if prefix not in levels:
+                    levels[prefix] = self._new_level(prefix)
+                    levels[parent].add_prefix(prefix, prefix[len(parent) : -1].encode())
+                parent = prefix
+            self._add(levels[parent], parent, item)
+        return levels
+
+    def _new_level(self, prefix: str) -> _Level:
+        return _Level(directory_of(prefix[len(self._root) :].encode()))
+
+    def _add(self, level: _Level, prefix: str, item: Listed) -> None:
+        if item.size <= self._larger_than:
+            level.add(item.key[len(prefix) :].encode(), item)
+
+    def _below(self, directory: bytes, nested: list[_Nested], known: dict[str, _Level] | None) -> list[_Pending]:
+        """The directories in a directory, in order, without the excluded ones."""
+        inside: dict[bytes, list[_Nested]] = {}
+        prefixes: dict[bytes, str] = {}
+        for names, found in nested:
+            if len(names) > 1:
+                inside.setdefault(names[0], []).append(_Nested(names[1:], found))
+            elif isinstance(found, str):
+                prefixes[names[0]] = found
+        return [
+            _Pending(join_path(directory, name), prefixes.get(name), inside.get(name, []), known)
+            for name in self._kept(directory, sorted(prefixes.keys() | inside.keys()), directories=True)
+        ]
+
+    def _deliver(
+        self, directory: bytes, packed: list[pa.RecordBatch], nested: list[_Nested], below: list[_Pending]
+    ) -> Iterator[pa.RecordBatch]:
+        """The rows of one directory; those of small ones are held back until they fill a batch."""
+        objects = {names[0]: item for names, item in nested if len(names) == 1 and isinstance(item, Listed)}
+        entries: dict[bytes, Listed | None] = {name: objects[name] for name in self._kept(directory, list(objects))}
+        entries |= {pending.directory.rpartition(b"/")[2]: None for pending in below}
+        if packed:
+            if len(self._rows):
+                yield self._rows.take()
+            self._rows.add(directory, entries.items())
+            rest = [self._rows.take()] if entries else []
+            yield from in_order([*(self._kept_rows(directory, batch) for batch in packed), *rest], _BATCH_ROWS)
+            return
+        self._rows.add(directory, sorted(entries.items(), key=lambda entry: entry[0]))
+        if len(self._rows) >= _BATCH_ROWS:
+            yield self._rows.take()
+
+    def _kept_rows(self, directory: bytes, batch: pa.RecordBatch) -> pa.RecordBatch:
+        if not self._excludes.patterns:
+            return batch
+        kept = set(self._kept(directory, batch.column("name").to_pylist()))
+        return batch.filter(pa.array([name in kept for name in batch.column("name").to_pylist()]))
+
+    def _kept(self, directory: bytes, names: list[bytes], *, directories: bool = False) -> list[bytes]:
+        excluded = self._excludes.matcher.within(directory) if self._excludes.patterns else None
+        if excluded is None:
+            return names
+        return [name for name in names if not excluded(os.fsdecode(name), directories)]
+
+
+def _marked(batch: pa.RecordBatch, taken: pa.Array) -> pa.RecordBatch:
+    names = batch.column("name")
+    marked = pc.binary_join_element_wise(_MARK, names, _NOTHING)
+    names = pc.if_else(pc.is_in(names, value_set=taken), marked, names)
+    place = INVENTORY.get_field_index("name")
+    return batch.set_column(place, INVENTORY.field("name"), names)
