@@ -13,6 +13,7 @@ from airflow.sdk import DAG, CronDataIntervalTimetable, Param, TriggerRule, task
 from moraine.model.policy import Policy, Schedule
 from moraine.workflows import backup_tasks as tasks
 from moraine.workflows.assets import snapshot_asset
+from moraine.workflows.notify import failure_notifiers
 from moraine.workflows.pools import BACKUP_FIRST, READ, WRITE
 from moraine.workflows.retry import task_defaults
 from moraine.workflows.task_log import RESULT, told
@@ -39,6 +40,7 @@ def build_backup_dag(policy: Policy) -> DAG:
         catchup=bool(policy.schedule and policy.schedule.catchup),
         max_active_runs=1,  # the second of two runs at once would copy what the first is copying
         dagrun_timeout=LONGEST_RUN,
+        on_failure_callback=failure_notifiers(policy) or None,
         default_args={**task_defaults(policy.owner or "moraine"), **BACKUP_FIRST},
         tags=["moraine", "backup", *policy.tags],
         params=_form(),
