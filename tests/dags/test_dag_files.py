@@ -14,12 +14,14 @@ from airflow.sdk import RetryAction
 from airflow.serialization.serialized_objects import DagSerialization
 
 from moraine.errors import DamagedObject, GateRefused, StoreUnavailable
+from moraine.workflows.pools import POOLS
 from moraine.workflows.retry import retry_policy
 
 ROOT = Path(__file__).resolve().parents[2]
 
 # A renamed DAG or task loses its history: change this list only together with a note in CHANGELOG.md.
 FROZEN = {
+    "after_backup__demo": ["report"],
     "backup__demo": ["open", "list", "diff", "gate", "copy", "verify", "commit", "prove", "retain", "close"],
     "restore": ["plan", "execute", "verify"],
 }
@@ -74,6 +76,17 @@ def test_a_task_builds_its_own_dag_only(demo: Path, monkeypatch: pytest.MonkeyPa
     assert {"backup__demo", "backup__other"} <= set(parse().dags)
     monkeypatch.setenv("_AIRFLOW_PARSING_CONTEXT_DAG_ID", "backup__other")
     assert "backup__demo" not in parse().dags
+
+
+def test_every_pool_of_a_task_is_made_and_restore_goes_first(demo: Path) -> None:
+    dags = parse().dags
+    pools = {task.pool for name in ("backup__demo", "restore") for task in dags[name].tasks}
+    assert pools == {pool.name for pool in POOLS}
+    readers = [task.task_id for task in dags["backup__demo"].tasks if task.pool == "backup_read"]
+    assert readers == ["open", "list", "copy"]
+    assert {str(task.weight_rule) for name in ("backup__demo", "restore") for task in dags[name].tasks} == {"absolute"}
+    backup, restore = ([task.priority_weight for task in dags[name].tasks] for name in ("backup__demo", "restore"))
+    assert max(backup) < min(restore)
 
 
 def test_without_any_policy_there_is_still_the_restore_form(policies: Path) -> None:

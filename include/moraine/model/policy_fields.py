@@ -248,6 +248,27 @@ class Shards(Part):
     most: Annotated[int, Field(ge=1, le=1000)] = Field(32, description="most copy shards")
 
 
+class Notify(Part):
+    """Who is told when a run has failed: by mail, or by another notifier of an Airflow provider."""
+
+    email: tuple[Annotated[str, Field(pattern=r"^[^@\s{}]+@[^@\s{}]+$")], ...] = Field(
+        (), description="addresses that get a mail, by the Airflow connection smtp_default"
+    )
+    # Policies are configuration, not code: what they can name is limited to what Airflow's providers bring.
+    notifier: Annotated[str, Field(pattern=r"^airflow\.providers(\.[a-z_][a-z0-9_]*)+\.[A-Z]\w*Notifier$")] | None = (
+        Field(None, description="import path of a provider's notifier, instead of `email`")
+    )
+    arguments: dict[str, str | int | bool | list[str]] = Field({}, description="what that notifier is made with")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Notify:
+        if bool(self.email) == bool(self.notifier):
+            raise ValueError("say either `email` or `notifier`")
+        if self.arguments and not self.notifier:
+            raise ValueError("`arguments` belong to a `notifier`")
+        return self
+
+
 class Policy(Part):
     """What is protected, when, for how long and how it is proven."""
 
@@ -269,6 +290,7 @@ class Policy(Part):
     prove: Prove = Field(Prove(), description="how a snapshot is proven after the commit")
     keep: Keep | None = Field(None, description="which snapshots are kept; none: all of them, for ever")
     shards: Shards = Field(Shards(), description="how a run is cut into tasks")
+    notify: tuple[Notify, ...] = Field((), description="who is told when a run has failed")
 
     @property
     def digest(self) -> str:

@@ -22,6 +22,9 @@ def explain(policy: Policy) -> str:
         f"Proven: {_proven(policy.prove)}",
         f"Kept: {_kept(policy.keep)}",
     ]
+    if policy.notify:
+        ways = [_listed(list(one.email), 3) if one.email else str(one.notifier) for one in policy.notify]
+        lines.append(f"Told of failures: {_listed(ways, len(ways))}.")
     return "\n".join(lines)
 
 

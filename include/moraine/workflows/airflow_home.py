@@ -60,9 +60,9 @@ class AirflowHome:
         """Make folders, secrets and database, each once; safe to call from several processes."""
         self.make_folders()
         with self.lock("prepare"):
-            self._keep_secrets()
+            self.keep_secrets()
             made_by = self.path / "database-version"
-            wanted = version("apache-airflow")
+            wanted = f"{version('apache-airflow')} with pools"
             if made_by.exists() and made_by.read_text() == wanted and (self.path / "airflow.db").exists():
                 return
             if not made_by.exists():  # what an interrupted first time has left is no database
@@ -73,7 +73,7 @@ class AirflowHome:
 
     def make_folders(self) -> None:
         """Make the folders alone."""
-        self.path.mkdir(mode=0o700, exist_ok=True)
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.logs.mkdir(exist_ok=True)
 
     @contextmanager
@@ -98,7 +98,6 @@ class AirflowHome:
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(self.path / "passwords.json"),
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.path / 'airflow.db'}",
-            "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
             "DO_NOT_TRACK": "1",
             "GX_ANALYTICS_ENABLED": "false",
             "SCARF_ANALYTICS": "false",
@@ -108,10 +107,11 @@ class AirflowHome:
         content: dict[str, str] = json.loads((self.path / "secrets.json").read_text())
         return content
 
-    def _keep_secrets(self) -> None:
+    def keep_secrets(self) -> None:
+        """Make passwords and keys, each once."""
         file = self.path / "secrets.json"
         if not file.exists():
-            made = {name: secrets.token_urlsafe(32) for name in ("jwt_secret", "secret_key")}
+            made = {name: secrets.token_urlsafe(48) for name in ("jwt_secret", "secret_key")}
             made["fernet_key"] = urlsafe_b64encode(secrets.token_bytes(32)).decode()
             made["password"] = secrets.token_urlsafe(12)
             write_private(file, json.dumps(made))
@@ -119,7 +119,7 @@ class AirflowHome:
 
     def _migrate(self, inherited: Mapping[str, str]) -> None:
         log = self.logs / "database.log"
-        command = [sys.executable, "-P", "-m", "airflow", "db", "migrate"]
+        command = [sys.executable, "-P", "-m", "moraine.workflows.pools"]
         with log.open("w") as output:
             done = subprocess.run(command, env=self.environment(inherited), stdout=output, stderr=output, check=False)
         if done.returncode:

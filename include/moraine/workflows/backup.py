@@ -14,10 +14,13 @@ from moraine.engine.windows import first_instant
 from moraine.model.policy import Policy, Schedule
 from moraine.workflows import backup_tasks as tasks
 from moraine.workflows.assets import snapshot_asset
+from moraine.workflows.notify import failure_notifiers
+from moraine.workflows.pools import BACKUP_FIRST, READ, WRITE
 from moraine.workflows.retry import task_defaults
 from moraine.workflows.task_log import RESULT, told
 
 LONGEST_RUN = timedelta(days=7)
+READERS = ("open", "list", "copy")  # these look at the source, all others at the repository alone
 _LONG_AGO = datetime(2020, 1, 1, tzinfo=ZoneInfo("UTC"))
 
 
@@ -38,7 +41,8 @@ def build_backup_dag(policy: Policy) -> DAG:
         catchup=bool(policy.schedule and policy.schedule.catchup),
         max_active_runs=1,  # the second of two runs at once would copy what the first is copying
         dagrun_timeout=LONGEST_RUN,
-        default_args=task_defaults(policy.owner or "moraine"),
+        on_failure_callback=failure_notifiers(policy) or None,
+        default_args={**task_defaults(policy.owner or "moraine"), **BACKUP_FIRST},
         tags=["moraine", "backup", *policy.tags],
         params=_form(),
     ) as dag:
@@ -68,7 +72,9 @@ def _task(step: Callable[..., Any], map_label: str | None = None, **options: Any
     """The step as a task; `map_label` says which of its arguments names a mapped piece."""
     if map_label:
         options["map_index_template"] = f"{{{{ task.op_kwargs{_first_key(map_label)} }}}}"
-    return task(task_id=step.__name__.rstrip("_"), multiple_outputs=False, **options)(step)
+    name = step.__name__.rstrip("_")
+    pool = READ if name in READERS else WRITE
+    return task(task_id=name, multiple_outputs=False, pool=pool.name, **options)(step)
 
 
 def _first_key(label: str) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from moraine.errors import ConfigError
 from moraine.model.policy import BrokenPolicy, Policy, Schedule, load_policies
+from moraine.workflows.notify import failure_notifiers
 
 
 def policy_folder() -> Path:
@@ -18,8 +19,19 @@ def read_policies() -> tuple[list[Policy], list[BrokenPolicy]]:
     """All policies, and the files that hold none."""
     policies, broken = load_policies(policy_folder())
     endless = {policy.policy: policy for policy in policies if _is_endless(policy.schedule)}
+    usable = [policy for policy in policies if policy.policy not in endless]
     broken += [BrokenPolicy(policy_folder() / f"{name}.yaml", _no_start(name)) for name in endless]
-    return [policy for policy in policies if policy.policy not in endless], broken
+    return [policy for policy in usable if _can_notify(policy, broken)], broken
+
+
+def _can_notify(policy: Policy, broken: list[BrokenPolicy]) -> bool:
+    """Whether its notifiers can be made; found out now, not on the night when one is needed."""
+    try:
+        failure_notifiers(policy)
+    except ConfigError as error:
+        broken.append(BrokenPolicy(policy_folder() / f"{policy.policy}.yaml", error))
+        return False
+    return True
 
 
 def _is_endless(schedule: Schedule | None) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 from airflow.sdk import DAG, Param, task
 
 from moraine.workflows import restore_tasks as tasks
+from moraine.workflows.pools import RESTORE, RESTORE_FIRST
 from moraine.workflows.retry import task_defaults
 from moraine.workflows.task_log import told
 
@@ -33,7 +34,7 @@ def build_restore_dag(policies: Sequence[str]) -> DAG:
         schedule=None,
         max_active_runs=4,
         dagrun_timeout=timedelta(days=7),
-        default_args=task_defaults("moraine"),
+        default_args={**task_defaults("moraine"), **RESTORE_FIRST, "pool": RESTORE.name},
         tags=["moraine", "restore"],
         params=_form(policies),
     ) as dag:

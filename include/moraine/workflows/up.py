@@ -93,24 +93,25 @@ def _run(home: AirflowHome, port: int) -> None:
     (home.path / "up.txt").write_text(f"http://localhost:{port}")
     services = Services(home.environment(os.environ, port=port), home.logs)
     api = Api(port, home.password)
-    with _ended_by_signals():
+    with ended_by_signals():
         try:
             print(f"starting Airflow on port {port}; logs are in {home.logs}", flush=True)
             services.start()
-            _wait_until_well(services, api)
+            wait_until_well(services, api)
             print(
                 f"\n  http://localhost:{port}    user {USER}, password {home.password}\n\nCtrl-C stops it", flush=True
             )
             _watch(services, api)
         finally:
-            for number in _SIGNALS:
+            for number in SIGNALS:
                 signal.signal(number, signal.SIG_IGN)  # stopping is not to be stopped
             print("stopping", flush=True)
             services.stop()
             print("stopped; no process is left", flush=True)
 
 
-def _wait_until_well(services: Services, api: Api) -> None:
+def wait_until_well(services: Services, api: Api) -> None:
+    """Return when every service says it is well. Raises ConfigError when one ends, or takes too long."""
     deadline = time.monotonic() + _START
     missing: set[str] = {"api server", *_HEALTH.values()}
     while time.monotonic() < deadline:
@@ -143,16 +144,18 @@ def _require_running(services: Services) -> None:
         raise ConfigError(f"the {name} has ended", hint=f"its last words are in {services.log(name)}")
 
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
-def _ended_by_signals() -> Iterator[None]:
+def ended_by_signals() -> Iterator[None]:
+    """Turn what asks a process to end into `Cancelled`."""
+
     def end(number: int, frame: FrameType | None) -> None:
         del frame
         raise Cancelled(signal.Signals(number).name)
 
-    for number in _SIGNALS:
+    for number in SIGNALS:
         signal.signal(number, end)
     yield
 

@@ -1,0 +1,114 @@
+"""A run that fails, and the mail that says so; a real SMTP conversation."""
+
+from __future__ import annotations
+
+import email
+import json
+import socketserver
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import structlog
+import yaml
+from airflow.callbacks.callback_requests import DagCallbackRequest
+from airflow.dag_processing.processor import _execute_dag_callbacks
+from airflow.models.dagrun import DagRun
+from airflow.utils.session import create_session
+
+from airflow_runs import run
+from moraine.errors import ConfigError
+from moraine.workflows.backup import build_backup_dag
+from moraine.workflows.policies import find_policy, read_policies
+
+
+class Postbox(socketserver.StreamRequestHandler):
+    """Takes every mail."""
+
+    def handle(self) -> None:
+        self.say("220 here")
+        while line := self.rfile.readline().decode().strip():
+            word = line.split()[0].upper()
+            if word == "DATA":
+                self.say("354 go on")
+                lines = iter(self.rfile.readline, b".\r\n")
+                self.server.mails.append(email.message_from_bytes(b"".join(lines)))  # type: ignore[attr-defined]
+            self.say("221 bye" if word == "QUIT" else "250 ok")
+            if word == "QUIT":
+                return
+
+    def say(self, line: str) -> None:
+        self.wfile.write(f"{line}\r\n".encode())
+
+
+@pytest.fixture
+def mails(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[email.message.Message]]:
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Postbox) as server:
+        server.mails = []  # type: ignore[attr-defined]
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        host, port = server.server_address[:2]
+        extra = {"disable_ssl": True, "disable_tls": True, "from_email": "airflow@example.org"}
+        connection = {"conn_type": "smtp", "host": host, "port": port, "extra": extra}
+        monkeypatch.setenv("AIRFLOW_CONN_SMTP_DEFAULT", json.dumps(connection))
+        yield server.mails  # type: ignore[attr-defined]
+        server.shutdown()
+
+
+def write(policies: Path, **parts: object) -> None:
+    policy = {"policy": "lost", "source": {"path": "/nowhere"}, "repository": {"url": "/nowhere"}, **parts}
+    (policies / "lost.yaml").write_text(yaml.safe_dump(policy))
+
+
+def test_a_failed_run_is_told_once_by_mail(policies: Path, mails: list[email.message.Message]) -> None:
+    write(policies, notify=[{"email": ["night@example.org", "day@example.org"]}])
+    failed = run(build_backup_dag(find_policy("lost")))
+    assert str(failed.state) == "failed"
+    assert mails == []  # dag.test() has no DAG processor
+    call_back(failed)
+    (mail,) = mails
+    assert mail["Subject"] == "Backup of lost has failed"
+    assert mail["To"] == "night@example.org, day@example.org"
+    (part,) = (part for part in mail.walk() if part.get_content_type() == "text/html")
+    text = part.get_payload(decode=True).decode()
+    assert f"run <code>{failed.run_id}</code>" in text.replace("&#43;", "+")
+    assert "/dags/backup__lost/runs/" in text
+    assert "{{" not in text and "{%" not in text
+
+
+def call_back(failed: DagRun) -> None:
+    """What scheduler and DAG processor do about a failed run, the request as text between them."""
+    with create_session() as session:
+        row = session.merge(failed)
+        ti = next(ti for ti in row.get_task_instances(session=session) if ti.state == "failed")
+        made = row.produce_dag_callback(dag=None, success=False, relevant_ti=ti, reason="task_failure")
+        request = DagCallbackRequest.model_validate_json(made.model_dump_json())
+    parsed = SimpleNamespace(dags={failed.dag_id: build_backup_dag(find_policy("lost"))})
+    _execute_dag_callbacks(parsed, request, structlog.get_logger())
+
+
+@pytest.mark.parametrize(
+    ("notify", "reason"),
+    [
+        ({"notifier": "airflow.providers.nobody.notifications.x.NobodyNotifier"}, "not installed"),
+        ({"notifier": "airflow.providers.smtp.notifications.smtp.SmtpNotifier"}, "refuses its arguments"),
+        ({"notifier": "os.SystemNotifier"}, "notifier"),
+        ({"notifier": "airflow.providers.smtp.notifications.smtp.SmtpNotifier", "email": ["a@b"]}, "either"),
+        ({"email": ["{{ secrets }}@example.org"]}, "email"),
+    ],
+)
+def test_what_could_not_tell_is_a_broken_policy_at_once(policies: Path, notify: object, reason: str) -> None:
+    write(policies, notify=[notify])
+    (policies / "well.yaml").write_text("policy: well\nsource: {path: /x}\nrepository: {url: /y}\n")
+    assert [policy.policy for policy in read_policies()[0]] == ["well"]
+    with pytest.raises(ConfigError, match=reason):
+        find_policy("lost")
+
+
+def test_another_notifier_is_made_with_its_arguments(policies: Path) -> None:
+    smtp = "airflow.providers.smtp.notifications.smtp.SmtpNotifier"
+    write(policies, notify=[{"notifier": smtp, "arguments": {"to": "a@example.org", "subject": "no"}}])
+    (made,) = build_backup_dag(find_policy("lost")).on_failure_callback
+    assert (made.to, made.subject) == ("a@example.org", "no")
+    assert f"Told of failures: {smtp}." in find_policy("lost").explain()
