@@ -34,7 +34,6 @@ MoraineError(message, hint=…, **context)
 │   ├── MissingObject      50
 │   └── ForgedObject       51
 ├── RestoreError           60
-│   ├── TargetNotEmpty     60
 │   ├── UnsafePath         61
 │   └── TargetFull         62
 ├── ProofFailed            70   an expectation or a sampled restore failed
@@ -309,12 +308,6 @@ class RestoreError(MoraineError, Terminal):
 
     code = "restore"
     exit_code = 60
-
-
-class TargetNotEmpty(RestoreError):
-    """The target holds entries and the rules do not say what to do with them."""
-
-    code = "target-not-empty"
 
 
 class UnsafePath(RestoreError):
