@@ -3,6 +3,9 @@
 Sessions add level-0 segments; when there are many, they are compacted into a few level-1 segments by hash prefix.
 Membership keeps 16 bytes of each id in memory (two sorted arrays), enough that two different keyed ids never meet;
 places are read from the segments only for the ids asked for.
+
+A chunk that was found damaged is stored anew, so an id may stand in two segments. The newer place counts: a level-0
+segment's before a compacted one's (which holds only what was committed earlier), and of one level the later one's.
 """
 
 from __future__ import annotations
@@ -33,7 +36,7 @@ class Index:
     def __init__(self, store: Store, keyring: Keyring, segments: Sequence[SegmentRef]) -> None:
         self._store = store
         self._keyring = keyring
-        self.segments = list(segments)
+        self.segments = list(segments)  # in the order of the log
         self._known: list[Halves] | None = None
 
     def contains(self, ids: Sequence[bytes]) -> list[bool]:
@@ -53,7 +56,7 @@ class Index:
         wanted = pc.unique(ids)
         found: list[pa.Table] = []
         left = wanted
-        for segment in self.segments:
+        for segment in newest_first(self.segments):
             if not len(left):
                 break
             table = self.load(segment)
@@ -92,6 +95,11 @@ def write_segment(
     return SegmentRef(key, digest(data), table.num_rows, level)
 
 
+def newest_first(segments: Sequence[SegmentRef]) -> list[SegmentRef]:
+    """Segments, given in the order of the log, in the order in which their places count."""
+    return sorted(list(segments)[::-1], key=lambda segment: segment.level)
+
+
 def compactable(segments: Sequence[SegmentRef]) -> list[SegmentRef]:
     """The segments worth merging now: all of level 0 once there are many, and larger ones up to four times their rows.
 
@@ -114,9 +122,11 @@ def compact(
     """Merge `segments` into level 1, split by id range so that no segment grows large; the caller logs the exchange."""
     rows = sum(segment.rows for segment in segments)
     bits = (rows // LARGEST_SEGMENT).bit_length()
+    places = {segment.key: place for place, segment in enumerate(index.segments)}
+    ordered = newest_first(sorted(segments, key=lambda segment: places.get(segment.key, 0)))
     written: list[SegmentRef] = []
     for number in range(1 << bits):
-        parts = [_range(index.load(segment), number, bits) for segment in segments]
+        parts = [_range(index.load(segment), number, bits) for segment in ordered]
         segment = write_segment(parts, key=make_key(), store=store, keyring=keyring, level=1)
         if segment:
             written.append(segment)
@@ -124,7 +134,7 @@ def compact(
 
 
 def sort_by_id(table: pa.Table) -> pa.Table:
-    """LOCATION rows sorted by id, one per id."""
+    """LOCATION rows sorted by id, one per id: of equal ids the first."""
     table = table.unify_dictionaries().combine_chunks()
     if not table.num_rows:
         return table

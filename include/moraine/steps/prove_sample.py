@@ -39,6 +39,7 @@ class SampleProof:
 
     files: list[dict[str, Any]] = field(default_factory=list)  # path, size, digest, stratum, racy, result
     bytes: int = 0
+    again: list[bytes] = field(default_factory=list)  # paths that did not come back as they were
     problems: list[Problem] = field(default_factory=list)
     skipped: str | None = None  # why no sample was taken
 
@@ -94,7 +95,9 @@ def _restore(
     sizes = _chunk_sizes(repository, [row for row, _, why in found if not why])
     with target.reader() as reader:
         for row, path, why in found:
-            proof.files.append(_entry(row, path, why or _compare(reader, row, sizes, repository.keyring.id_key)))
+            result = why or _compare(reader, row, sizes, repository.keyring.id_key)
+            proof.files.append(_entry(row, path, result))
+            proof.again += [path] if result != EQUAL else []
             proof.bytes += row["size"]
 
 
