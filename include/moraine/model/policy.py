@@ -1,13 +1,14 @@
 """Policies: one YAML file each that says what is protected, when, for how long and how it is proven.
 
-The front of four modules: `policy_fields` has the keys and the digest, `policy_file` reads files and explains
-mistakes in them, `policy_text` says a policy in English. Everybody else imports from here.
+The front of several modules: `policy_fields` and `policy_drill` have the keys and the digest, `policy_file` reads
+files and explains mistakes in them, `policy_text` says a policy in English. Everybody else imports from here.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from moraine.model.policy_drill import Application, Credentials, Drill, Objectives, Place, Sample
 from moraine.model.policy_fields import (
     Compare,
     Compression,
@@ -27,18 +28,24 @@ from moraine.model.policy_fields import (
 from moraine.model.policy_file import BrokenPolicy, load_policies, load_policy, parse_policy, validate_policy
 
 __all__ = [
+    "Application",
     "BrokenPolicy",
     "Compare",
     "Compression",
+    "Credentials",
+    "Drill",
     "Gate",
     "Keep",
     "Limits",
     "Notify",
+    "Objectives",
+    "Place",
     "Policy",
     "PosixSource",
     "Prove",
     "RepositoryAddress",
     "S3Source",
+    "Sample",
     "Schedule",
     "Shards",
     "Verify",

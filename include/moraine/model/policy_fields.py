@@ -7,57 +7,17 @@ The descriptions are documentation: they become `include/policies/schema.json` a
 from __future__ import annotations
 
 import json
-from datetime import date, timedelta
+from datetime import date
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
 from blake3 import blake3
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Discriminator,
-    Field,
-    PlainSerializer,
-    Tag,
-    WithJsonSchema,
-    field_validator,
-    model_validator,
-)
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from moraine.errors import UnsafeRetention
 from moraine.model.cron import check_cron
-from moraine.model.units import parse_duration, parse_seconds, parse_share, parse_size
-
-
-def _count(value: object) -> object:
-    if isinstance(value, bool):
-        raise ValueError("a whole number")
-    return value
-
-
-def _written(description: str, example: str, *kinds: str) -> WithJsonSchema:
-    return WithJsonSchema({"type": ["string", *kinds], "description": description, "examples": [example]})
-
-
-Size = Annotated[int, BeforeValidator(parse_size), _written("a size: 64MiB, 1.5GB or bytes", "64MiB", "integer")]
-Share = Annotated[float, BeforeValidator(parse_share), _written("a share: 5% or 0.05", "5%", "number")]
-Seconds = Annotated[float, BeforeValidator(parse_seconds), _written("a duration: 2s, 500ms", "2s", "number")]
-Duration = Annotated[
-    timedelta,
-    BeforeValidator(parse_duration),
-    PlainSerializer(lambda value: f"{value.total_seconds():g}s", return_type=str),
-    _written("a duration: 7d, 36h, 1d12h", "7d"),
-]
-Count = Annotated[int, BeforeValidator(_count), Field(ge=0)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
-Paths = tuple[Annotated[str, Field(min_length=1)], ...]
-
-
-class Part(BaseModel):
-    """Base of all parts: unknown keys refused, never changed after it was read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+from moraine.model.policy_drill import Drill, Objectives
+from moraine.model.policy_parts import Count, Duration, Name, Part, Paths, Seconds, Share, Size
 
 
 class Compare(Part):
@@ -288,6 +248,8 @@ class Policy(Part):
     gate: Gate = Field(Gate(), description="guards before anything is copied")
     verify: Verify = Field(Verify(), description="how written data is read back before the commit")
     prove: Prove = Field(Prove(), description="how a snapshot is proven after the commit")
+    drill: Drill | None = Field(None, description="how a restore is rehearsed; none: not by itself")
+    objectives: Objectives = Field(Objectives(), description="how old and how slow a recovery may be")
     keep: Keep | None = Field(None, description="which snapshots are kept; none: all of them, for ever")
     shards: Shards = Field(Shards(), description="how a run is cut into tasks")
     notify: tuple[Notify, ...] = Field((), description="who is told when a run has failed")

@@ -97,7 +97,8 @@ def write_segment(
 
 def newest_first(segments: Sequence[SegmentRef]) -> list[SegmentRef]:
     """Segments, given in the order of the log, in the order in which their places count."""
-    return sorted(list(segments)[::-1], key=lambda segment: segment.level)
+    ordered = sorted(enumerate(segments), key=lambda item: (item[1].level, -item[0]))
+    return [segment for _, segment in ordered]
 
 
 def compactable(segments: Sequence[SegmentRef]) -> list[SegmentRef]:

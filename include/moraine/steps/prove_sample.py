@@ -31,6 +31,7 @@ from moraine.steps.restore_plan import plan_restore
 
 EQUAL = "equal"
 _NAMED = 20
+_Path = bytes  # by another name, as a class below has a field called bytes
 
 
 @dataclass(slots=True)
@@ -39,7 +40,7 @@ class SampleProof:
 
     files: list[dict[str, Any]] = field(default_factory=list)  # path, size, digest, stratum, racy, result
     bytes: int = 0
-    again: list[bytes] = field(default_factory=list)  # paths that did not come back as they were
+    again: list[_Path] = field(default_factory=list)  # paths that did not come back as they were
     problems: list[Problem] = field(default_factory=list)
     skipped: str | None = None  # why no sample was taken
 
