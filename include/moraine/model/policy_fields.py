@@ -248,7 +248,7 @@ class Policy(Part):
     gate: Gate = Field(Gate(), description="guards before anything is copied")
     verify: Verify = Field(Verify(), description="how written data is read back before the commit")
     prove: Prove = Field(Prove(), description="how a snapshot is proven after the commit")
-    drill: Drill | None = Field(None, description="how a restore is rehearsed; none: not by itself")
+    drill: Drill = Field(Drill(), description="how a restore is rehearsed")
     objectives: Objectives = Field(Objectives(), description="how old and how slow a recovery may be")
     keep: Keep | None = Field(None, description="which snapshots are kept; none: all of them, for ever")
     shards: Shards = Field(Shards(), description="how a run is cut into tasks")

@@ -22,7 +22,7 @@ def explain(policy: Policy) -> str:
         f"Verified: {_verified(policy.verify)}",
         f"Proven: {_proven(policy.prove)}",
         f"Kept: {_kept(policy.keep)}",
-        *([f"Rehearsed: {_rehearsed(policy.drill)}"] if policy.drill else []),
+        f"Rehearsed: {_rehearsed(policy.drill)}",
         *([f"Promised: {promised}"] if (promised := _promised(policy.objectives)) else []),
     ]
     if policy.notify:
