@@ -26,7 +26,7 @@ from night import Clock, Night, make_policy, make_repository, open_repository
 class Lake:
     """A source of many kinds of files; nights and drills."""
 
-    def __init__(self, folder: Path, **drill: Any) -> None:
+    def __init__(self, folder: Path, *, now: datetime | None = None, **drill: Any) -> None:
         self.folder, self.source, self.place = folder, folder / "lake", folder / "place"
         rng = random.Random(1)
         (self.source / "orders/day=1").mkdir(parents=True)
@@ -45,7 +45,8 @@ class Lake:
             database.execute("create table product (id integer primary key, name text)")
             database.executemany("insert into product values (?, ?)", [(n, f"product {n}") for n in range(100)])
         self.repository_path = folder / "repository"
-        self.clock = Clock(datetime.now(UTC) + timedelta(days=1))  # long after the files: none of them is racy
+        # By default long after the files, so that none of them is racy.
+        self.clock = Clock(now or datetime.now(UTC) + timedelta(days=1))
         make_repository(self.store, self.clock)
         self.rules: dict[str, Any] = {"place": {"path": str(self.place)}, "seed": 7, "restore": "whole", **drill}
 

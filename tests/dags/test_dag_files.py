@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FROZEN = {
     "after_backup__demo": ["report"],
     "backup__demo": ["open", "list", "diff", "gate", "copy", "verify", "commit", "prove", "retain", "close"],
+    "drill__demo": ["pick", "plan", "restore", "sets", "validate", "run", "measure", "report", "tear_down"],
     "restore": ["plan", "execute", "verify"],
 }
 HEAVY = ["pyarrow", "pandas", "numpy", "obstore", "boto3", "duckdb", "great_expectations", "pyfastcdc"]
@@ -98,7 +99,8 @@ def test_without_any_policy_there_is_still_the_restore_form(policies: Path) -> N
 def test_parsing_loads_nothing_heavy(demo: Path) -> None:
     code = (
         "import runpy, sys\n"
-        f"for name in ('backup', 'restore', 'policies'): runpy.run_path({str(ROOT / 'dags')!r} + '/' + name + '.py')\n"
+        "for name in ('backup', 'drill', 'restore', 'policies'):\n"
+        f"    runpy.run_path({str(ROOT / 'dags')!r} + '/' + name + '.py')\n"
         f"print(*[name for name in {HEAVY} if name in sys.modules])"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "include")}

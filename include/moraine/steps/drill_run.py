@@ -103,7 +103,7 @@ def end_application(tree: Path) -> None:
 
 def _looks_at(process: psutil.Process, tree: str) -> bool:
     try:
-        return process.status() != psutil.STATUS_ZOMBIE and process.environ().get(_ROOT) == tree
+        return bool(process.status() != psutil.STATUS_ZOMBIE and process.environ().get(_ROOT) == tree)
     except psutil.Error:
         return False  # gone meanwhile, or another user's
 
