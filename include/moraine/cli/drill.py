@@ -156,5 +156,6 @@ def _show(report: dict[str, Any], context: Context) -> None:
         rows.append(("restored", f"{pace}, {format_size(measured['bytes_per_second'])}/s"))
         promised = f", promised {measured['rto_seconds']:,.0f} s" if measured["rto_seconds"] is not None else ""
         rows.append(("forecast", f"{measured['forecast_seconds']:,.1f} s for a full restore{promised}"))
-    context.out.summary(pairs([*rows, *(("failed", reason) for reason in report["reasons"])]))
-    context.out.summary(pairs([("not proven", text) for text in report["not_proven"]]))
+    context.out.summary(pairs([*rows, *(("not proven", text) for text in report["not_proven"])]))
+    for reason in report["reasons"]:
+        context.out.warn(f"failed: {reason}")

@@ -107,11 +107,15 @@ def _proven(prove: Prove) -> str:
 
 def _rehearsed(drill: Drill) -> str:
     when = say_cron(drill.schedule) if drill.schedule else "when triggered"
-    which = {"latest": "the newest snapshot", "random": "a random snapshot", "stratified": "a snapshot drawn by age"}
-    sample = f", {drill.sample.files} files (at most {format_size(drill.sample.bytes)})"
-    much = "" if drill.restore == "whole" else sample
+    which = {
+        "latest": "the newest snapshot",
+        "random": "a random snapshot",
+        "stratified": "a snapshot drawn by age and size",
+    }[drill.pick]
+    sample = f"{drill.sample.files} files (at most {format_size(drill.sample.bytes)}) of {which}"
+    what = f"the whole of {which} is" if drill.restore == "whole" else f"{sample} are"
     run = f"; then {drill.run.callable or drill.run.command[0]} has to answer" if drill.run else ""
-    return f"{when} {which[drill.pick]}{much} is restored to a place apart and checked{run}."
+    return f"{when} {what} restored to a place apart and checked{run}."
 
 
 def _promised(objectives: Objectives) -> str:

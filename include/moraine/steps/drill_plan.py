@@ -6,7 +6,7 @@ Nothing is restored yet. The documents `plan` and `sets` in the place are what t
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
@@ -14,7 +14,7 @@ from moraine.errors import ProofFailed
 from moraine.model.policy import Drill, Policy
 from moraine.model.progress import NoProgress, Progress
 from moraine.model.window import format_time, parse_time
-from moraine.proof.data_sets import CheckResult, DataSet, plan_data_sets
+from moraine.proof.data_sets import CheckResult, plan_data_sets
 from moraine.proof.drill_sample import Subtrees, WeightedSampler
 from moraine.repository.repository import Repository
 from moraine.steps.drill_pick import Picked
@@ -96,11 +96,9 @@ def plan_sets(repository: Repository, policy: Policy, picked: Picked, place: Dri
     snapshot = repository.snapshot(picked.snapshot)
     parts = place.load("plan")["parts"]
     sets = plan_data_sets(repository, snapshot, policy)
-    if not picked.whole:
-        chosen = {unquote_to_bytes(path) for part in parts for path in part["paths"]}
-        sets = [narrowed for one in sets if (narrowed := _narrowed(one, chosen))]
+    sets = sets if picked.whole else [one.sampled() for one in sets]
     items = [{"content": part["number"], "label": f"content of {part['label']}"} for part in parts]
-    items += [{"set": asdict(one), "label": one.name} for one in sets]
+    items += [{"set": one.to_dict(), "label": one.name} for one in sets]
     place.save("sets", items)
     return [{"number": number, "label": item["label"]} for number, item in enumerate(items)]
 
@@ -110,14 +108,6 @@ def load_part(place: DrillPlace, number: int) -> Part:
     part: Part = place.load("plan")["parts"][number]
     quoted = {name: part[name] for name in ("paths", "include", "exclude") if part.get(name) is not None}
     return part | {name: [unquote_to_bytes(path) for path in paths] for name, paths in quoted.items()}
-
-
-def _narrowed(one: DataSet, chosen: set[bytes]) -> DataSet | None:
-    """A data set as far as a sample holds it: rows of files that are not restored cannot be judged."""
-    if one.kind == "files":
-        return None  # counts the whole tree
-    rows = [row for row in one.rows if "path" not in row or str(row["path"]).encode() in chosen]
-    return replace(one, rows=rows) if rows or not one.rows else None
 
 
 def _sampler(rules: Drill, picked: Picked) -> WeightedSampler:
@@ -189,11 +179,11 @@ def _checks(proof: ManifestProof) -> list[Json]:
             wrong, rows = body.get("unexpected_count") or 0, body.get("element_count") or 0
             detail = "; ".join(body.get("partial_unexpected_index_list", [])[:3])
             found.append(
-                asdict(CheckResult(name, result["success"], "0 rows wrong", f"{wrong:,} of {rows:,} wrong", detail))
+                CheckResult(name, result["success"], "0 rows wrong", f"{wrong:,} of {rows:,} wrong", detail).to_dict()
             )
     for problem in proof.problems:
         if problem.code != "expectation":
-            found.append(asdict(CheckResult("the manifest can be read", False, "readable", problem.what)))
+            found.append(CheckResult("the manifest can be read", False, "readable", problem.what).to_dict())
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -46,12 +46,12 @@ def validate_item(
     if "content" in item:
         part = load_part(place, item["content"])
         return _content(repository, picked, place, part, progress or NoProgress()) | {"label": item["label"]}
-    data_set = DataSet(**item["set"])
+    data_set = DataSet.from_dict(item["set"])
     scratch, docs = place.scratch / str(number), place.docs / str(number)
     for folder in (scratch, docs):
         folder.mkdir(mode=0o700, exist_ok=True)
-    verdict: DataSetVerdict = validate_data_set(place.tree, data_set, scratch=scratch, docs=docs)
-    checks = [asdict(check) for check in verdict.checks]
+    verdict: DataSetVerdict = validate_data_set(place.tree, data_set, scratch=scratch, docs=docs, repository=repository)
+    checks = [check.to_dict() for check in verdict.checks]
     return {"label": item["label"], "checks": checks, "not_proven": verdict.not_proven, "again": []}
 
 
@@ -74,12 +74,13 @@ def _content(repository: Repository, picked: Picked, place: DrillPlace, part: Pa
     wrong = [note["path"] for note in notes.to_list()]
     named = [display_path(path) for path in missing[:_NAMED]]
     checks = [
-        CheckResult("files", found.files == part["files"], part["files"], found.files, "; ".join(named)),
-        CheckResult("bytes", found.bytes == part["bytes"], part["bytes"], found.bytes),
-        CheckResult(
-            "content digests", not differing and found.equal == found.files, found.files, found.equal - differing,
-            "; ".join(wrong[:_NAMED]),
-        ),
-    ]  # fmt: skip
+        _check("files", part["files"], found.files, "; ".join(named)),
+        _check("bytes", part["bytes"], found.bytes, ""),
+        _check("content digests", found.files, found.equal - differing, "; ".join(wrong[:_NAMED])),
+    ]
     again = named_again(missing + [os.fsencode(path) for path in wrong])
-    return {"checks": [asdict(check) for check in checks], "not_proven": [], "again": again}
+    return {"checks": [check.to_dict() for check in checks], "not_proven": [], "again": again}
+
+
+def _check(name: str, expected: int, found: int, detail: str) -> CheckResult:
+    return CheckResult(name, expected == found, f"{expected:,}", f"{found:,}", detail)
