@@ -14,7 +14,8 @@ import pytest
 from compare import compare_trees
 from moraine.errors import ProofFailed
 from moraine.model.policy import Policy
-from moraine.repository.index import Index, compact, write_segment
+from moraine.repository.index import Index
+from moraine.repository.index_segments import compact, write_segment
 from moraine.sources.posix_target import PosixTarget
 from moraine.steps.check import check_repository
 from moraine.steps.prove import prove
@@ -124,8 +125,7 @@ def test_the_newer_place_of_a_chunk_counts_before_and_after_compaction(world: Wo
     names = pa.array(["packs/new/place"] * old.num_rows).dictionary_encode()
     new = old.set_column(old.schema.get_field_index("pack"), old.schema.field("pack"), names)
     fresh = write_segment([new], key="index/fresh", store=store, keyring=keyring)
-    assert fresh
-    index = Index(store, keyring, [*repository.index.segments, fresh])
+    index = Index(store, keyring, [*repository.index.segments, *fresh])
     merged = compact(index, index.segments, make_key=lambda: "index/merged", store=store, keyring=keyring)
     ids = old["id"].combine_chunks()
     late = Index(store, keyring, [repository.index.segments[0], *merged])  # compacted beside one of level 0
