@@ -48,18 +48,18 @@ def drill_page(report: Json, docs: dict[str, str]) -> str:
 def _head(report: Json) -> str:
     badge = "good" if report["passed"] else "bad"
     word = "Passed" if report["passed"] else "Failed"
-    whole = "The whole snapshot was" if report["whole"] else "A sample was"
+    much = "The whole" if report["whole"] else "A sample"
     how = {
         "latest": "the newest one",
-        "random": f"drawn from {report['candidates']}",
-        "stratified": f"drawn by age and size from {report['candidates']}",
+        "random": f"drawn from all {report['candidates']}",
+        "stratified": f"drawn by age and size from all {report['candidates']}",
         "named": "asked for by name",
     }[report["pick"]]
     age = parse_time(report["started_at"]) - parse_time(report["window_end"])
     return (
         f'<div class="head"><div><h1>Restore drill of {escape(report["policy"])}</h1>'
-        f'<p class="soft">{_when(report["started_at"])}, in {_took(report["seconds"])}. {whole} restored from '
-        f"<code>{escape(report['snapshot'])}</code>, {how}; it stands for the time up to "
+        f'<p class="soft">{_when(report["started_at"])}, in {_took(report["seconds"])}. {much} of snapshot '
+        f"<code>{escape(report['snapshot'])}</code>, {how}. It stands for the time up to "
         f"{_when(report['window_end'])}, {_took(max(age.total_seconds(), 0))} before the drill.</p></div>"
         f'<span class="badge {badge}">{word}</span></div>'
     )

@@ -43,12 +43,19 @@ class Measured:
 
 
 def measure(
-    restored: Sequence[dict[str, Any]], *, files: int, bytes: int, objectives: Objectives, store: str
+    restored: Sequence[dict[str, Any]],
+    *,
+    planned: tuple[int, int],
+    files: int,
+    bytes: int,
+    objectives: Objectives,
+    store: str,
 ) -> Measured:
     """Measure a drill by what its restore tasks came to.
 
     Args:
         restored: their results.
+        planned: files and bytes they were to restore.
         files: of the whole snapshot.
         bytes: of the whole snapshot.
         objectives: of the policy.
@@ -56,7 +63,8 @@ def measure(
     """
     seconds = max(_busy([tuple(span) for part in restored for span in part["attempts"]]), 1e-6)
     got_files, got_bytes = (sum(part[name] for part in restored) for name in ("files", "bytes"))
-    scale = max(files / got_files if got_files else 1.0, bytes / got_bytes if got_bytes else 1.0, 1.0)
+    # Planned, as full, counts every name of a file and its holes; what was written does not.
+    scale = max(1.0, *(every / part if part else 1.0 for every, part in zip((files, bytes), planned, strict=True)))
     recall = objectives.recall.total_seconds()
     forecast = seconds * scale + recall
     rto = objectives.rto.total_seconds() if objectives.rto else None
@@ -73,7 +81,7 @@ def measure(
         forecast_seconds=forecast,
         rto_seconds=rto,
         within=None if rto is None else forecast <= rto,
-        assumptions=_assumptions(objectives, files, bytes, got_bytes),
+        assumptions=_assumptions(objectives, files, bytes, sampled=planned[1] < bytes),
     )
 
 
@@ -87,11 +95,11 @@ def _busy(spans: Sequence[tuple[str, ...]]) -> float:
     return covered
 
 
-def _assumptions(objectives: Objectives, files: int, bytes: int, got: int) -> list[str]:
+def _assumptions(objectives: Objectives, files: int, bytes: int, *, sampled: bool) -> list[str]:
     said = [
         f"a full restore of {files:,} files ({format_size(bytes)}) runs at the pace of this drill, on such a machine"
     ]
-    if got < bytes:
+    if sampled:
         said.append("the rest of the snapshot is like the sample: the slower of bytes and files counts")
     recall = objectives.recall
     told = f"takes {format_duration(recall)} (objectives.recall)" if recall else "takes no time (objectives.recall)"

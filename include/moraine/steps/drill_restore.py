@@ -56,22 +56,20 @@ def restore_part(
     quota = place.load("plan")["quota"]
     require_room(place.base, plan.write_bytes, quota)
     started = clock()
+    pace = _begin(place, number, format_time(started))
     bounded = _Bounded(progress or NoProgress(), quota)
     restored = execute_restore(plan, repository, target, owners="keep", progress=bounded)
     ended = clock()
     lost = [note for note in restored.warnings if note["code"] in INCOMPLETE and note["code"] != "not-captured"]
     count = sum(n for code, n in restored.warning_counts.items() if code in INCOMPLETE and code != "not-captured")
-    pace: dict[str, Any] = {"files": 0, "bytes": 0, "attempts": []}
-    if place.has(f"pace-{number}"):
-        pace = place.load(f"pace-{number}")
     pace["files"] += restored.files
     pace["bytes"] += restored.bytes
-    pace["attempts"].append((format_time(started), format_time(ended)))
-    place.save(f"pace-{number}", pace)
+    pace["attempts"].append((pace["begun"], format_time(ended)))
+    place.save(f"pace-{number}", pace | {"begun": None})
     return RestoredPart(
         number=number,
         label=part["label"],
-        **pace,
+        **{name: pace[name] for name in ("files", "bytes", "attempts")},
         seconds=(ended - started).total_seconds(),
         problems=[f"{note['path']}: {note['message']}" for note in lost[:_NAMED]],
         lost=count,
@@ -84,6 +82,16 @@ def select_part(repository: Repository, picked: Picked, part: Part, target: Posi
     if "paths" in part:
         return plan_restore(repository, snapshot, target=target, paths=part["paths"])
     return plan_restore(repository, snapshot, target=target, include=part["include"], exclude=part["exclude"])
+
+
+def _begin(place: DrillPlace, number: int, now: str) -> dict[str, Any]:
+    """The pace so far. A killed attempt counts from its beginning, with the wait after it: never too fast."""
+    pace: dict[str, Any] = {"files": 0, "bytes": 0, "attempts": [], "begun": None}
+    if place.has(f"pace-{number}"):
+        pace = place.load(f"pace-{number}")
+    pace["begun"] = pace["begun"] or now
+    place.save(f"pace-{number}", pace)
+    return pace
 
 
 class _Bounded:

@@ -88,7 +88,7 @@ def _checks(outcome: Outcome) -> list[Json]:
     found = [{"subject": "manifest", **check} for check in planned]
     for part in outcome.restored:
         detail = "; ".join(part["problems"][:3])
-        found.append(_check(f"restore of {part['label']}", "entries that did not come back", 0, part["lost"], detail))
+        found.append(_check(f"content of {part['label']}", "entries that did not come back", 0, part["lost"], detail))
     for verdict in outcome.validated:
         found += [{"subject": verdict["label"], **check} for check in verdict["checks"]]
     if outcome.answered:
@@ -113,7 +113,9 @@ def _check(subject: str, name: str, expected: Any, found: Any, detail: str) -> J
 
 
 def _told(check: Json) -> str:
-    detail = f" ({check['detail'].splitlines()[0]})" if check["detail"] else ""
+    lines = check["detail"].strip().splitlines()
+    # What an application says last is what ended it; of a check's detail the first is an example.
+    detail = f" ({lines[-1 if check['subject'] == 'application' else 0]})" if lines else ""
     found = "killed at its time limit" if check["found"] is None else check["found"]
     return f"expected {check['expected']}, found {found}{detail}"
 
