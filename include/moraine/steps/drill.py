@@ -95,7 +95,7 @@ def _hold(
         task = "run"
         outcome.answered = run_drill_application(policy, place, with_.environ, with_.import_path)
         task = "measure"
-        outcome.measured = measure_drill(repository, policy, outcome.picked, outcome.restored)
+        outcome.measured = measure_drill(repository, policy, picked, (planned.files, planned.bytes), outcome.restored)
     except Cancelled:
         raise
     except MoraineError as error:
@@ -113,12 +113,19 @@ def run_drill_application(
 
 
 def measure_drill(
-    repository: Repository, policy: Policy, picked: Picked, restored: list[dict[str, Any]]
+    repository: Repository, policy: Policy, picked: Picked, planned: tuple[int, int], restored: list[dict[str, Any]]
 ) -> dict[str, Any]:
     """The pace of the restore tasks, against the policy's objectives."""
     record = repository.state.snapshots[picked.snapshot]
-    store = repository.store.url
-    return asdict(measure(restored, files=record.files, bytes=record.bytes, objectives=policy.objectives, store=store))
+    measured = measure(
+        restored,
+        planned=planned,
+        files=record.files,
+        bytes=record.bytes,
+        objectives=policy.objectives,
+        store=repository.store.url,
+    )
+    return asdict(measured)
 
 
 def problem_of(task: str, error: MoraineError) -> dict[str, Any]:

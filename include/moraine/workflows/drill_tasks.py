@@ -140,7 +140,8 @@ def measure(policy: str, picked: Json) -> Json:
 
     found, repository, base = _bench(policy)
     drill, _ = _drill(picked, base)
-    return measure_drill(repository, found, drill, _pulled("restore"))
+    planned = _first("plan", RESULT) or {"files": 0, "bytes": 0}
+    return measure_drill(repository, found, drill, (planned["files"], planned["bytes"]), _pulled("restore"))
 
 
 def report(policy: str) -> Json:
