@@ -19,9 +19,17 @@ _DRILLS = "drills/"
 
 def reports(repository: Repository, policy: str | None = None) -> list[Json]:
     """The reports of all drills, or of one policy's, the newest first; also of snapshots that are forgotten since."""
-    keys = [info.key for info in repository.store.list(layout.report(_DRILLS)) if info.key.endswith(".json")]
-    found = [repository.load_report(key) for key in sorted(keys, key=lambda key: key.rpartition("/")[2], reverse=True)]
+    found = [repository.load_report(key) for key in _newest_first(repository)]
     return [report for report in found if policy is None or report["policy"] == policy]
+
+
+def last_measured(repository: Repository, policy: str) -> Json | None:
+    """The newest report of a policy's drills that came to measure a restore; older ones are not read."""
+    for key in _newest_first(repository):
+        report: Json = repository.load_report(key)
+        if report["policy"] == policy and report["measured"]:
+            return report
+    return None
 
 
 def find_report(repository: Repository, name: str, policy: str | None = None) -> Json:
@@ -50,3 +58,8 @@ def drills_table(repository: Repository) -> pa.Table:
 def _tables(repository: Repository) -> Iterator[pa.Table]:
     for report in reversed(reports(repository)):
         yield repository.load_report_table(report["table"]).select(EVIDENCE.names).cast(EVIDENCE)
+
+
+def _newest_first(repository: Repository) -> list[str]:
+    keys = [info.key for info in repository.store.list(layout.report(_DRILLS)) if info.key.endswith(".json")]
+    return sorted(keys, key=lambda key: key.rpartition("/")[2], reverse=True)
