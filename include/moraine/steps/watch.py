@@ -73,10 +73,10 @@ def _due(standing: Standing, objective: Objective, miss: Miss | None, gaps: list
         text = f"{standing.policy}: the objective ({objective}) is met again"
         return [Alert(standing.policy, current.name, objective, Level.CLOSED, text)]
     name = current.name if current else f"{objective}/{len(gaps) + 1:06d}"
-    wanted = [Level.OPEN, Level.ESCALATED] if miss.grave else [Level.OPEN]
-    fresh = [level for level in wanted if not current or level not in current.levels]
-    # What is grave from the start is told once.
-    return [Alert(standing.policy, name, objective, level, f"{standing.policy}: {miss.reason}") for level in fresh[-1:]]
+    level = Level.ESCALATED if miss.grave else Level.OPEN  # what is grave from the start is told once
+    if current and (level == Level.OPEN or level in current.levels):
+        return []
+    return [Alert(standing.policy, name, objective, level, f"{standing.policy}: {miss.reason}")]
 
 
 def _gaps(repository: Repository, policy: str, objective: Objective) -> list[_Gap]:
