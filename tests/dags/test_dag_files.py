@@ -68,7 +68,7 @@ def test_a_broken_policy_shows_its_reason_and_hurts_no_other(demo: Path) -> None
     assert list(bag.import_errors) == ["policies.py"]
     reasons = bag.import_errors["policies.py"]
     assert "typo.yaml:2: unknown key 'sorce'; did you mean 'source'?" in reasons
-    assert "'endless' has schedule.catchup without schedule.start" in reasons
+    assert "endless.yaml:4: 'schedule': `catchup` needs a `start`" in reasons
 
 
 def test_a_task_builds_its_own_dag_only(demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:

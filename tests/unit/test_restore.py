@@ -211,9 +211,10 @@ class TestSelection:
         [
             (["docs/**"], [], ["docs", "docs/a.txt", "docs/b.pdf", "docs/deep", "docs/deep/c.txt"]),
             (["**/*.txt"], [], ["docs", "docs/a.txt", "docs/deep", "docs/deep/c.txt", "top.txt"]),
-            (["*.txt"], [], ["top.txt"]),
+            (["*.txt"], [], ["docs", "docs/a.txt", "docs/deep", "docs/deep/c.txt", "top.txt"]),
+            (["/*.txt"], [], ["top.txt"]),
             (["/docs/?.txt"], [], ["docs", "docs/a.txt"]),
-            (["d*"], ["**/deep", "docs/*.pdf"], ["docs", "docs/a.txt"]),
+            (["/d*"], ["**/deep", "*.pdf"], ["docs", "docs/a.txt"]),
             ([], ["docs", "large"], ["empty", "link", "top.txt"]),
             (["empty", "top.txt"], [], ["empty", "top.txt"]),
         ],

@@ -192,12 +192,12 @@ def _show(context: Context, policy: Policy, committed: Committed, took: float, p
         content = asdict(committed) | {"policy": policy.policy, "seconds": round(took, 3)}
         context.out.json(content | ({"proven": proven} if proven else {}))
         return
-    stored = f" ({format_size(committed.stored_bytes)} compressed and sealed)" if committed.added_bytes else ""
+    stored = f" ({format_size(committed.stored)} compressed and sealed)" if committed.added else ""
     rows = [
         ("snapshot", f"{committed.snapshot} of {policy.policy}"),
         ("holds", f"{plural(committed.files, 'file')}, {format_size(committed.bytes)}"),
         ("changed", plural(committed.changed, "entry", "entries")),
-        ("added", format_size(committed.added_bytes) + stored),
+        ("added", format_size(committed.added) + stored),
     ]
     if committed.racy:
         rows.append(("racy", f"{plural(committed.racy, 'file')} changing just then: read again next time"))

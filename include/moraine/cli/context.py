@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from moraine.cli.output import Output
@@ -101,19 +100,12 @@ class Context:
             ConfigError: there is none, or its file is broken.
         """
         from moraine.model.policy import load_policies, load_policy
+        from moraine.steps.policies import choose_policy, policy_folder
 
         if os.sep in name or name.endswith((".yaml", ".yml")) or os.path.isfile(name):
             return load_policy(name)
-        folder = Path(self.environ.get("MORAINE_POLICIES") or Path(__file__).resolve().parents[2] / "policies")
-        policies, broken = load_policies(folder)
-        for policy in policies:
-            if policy.policy == name:
-                return policy
-        for file in broken:
-            if file.path.stem == name:
-                raise file.error
-        known = ", ".join(policy.policy for policy in policies) or "none"
-        raise ConfigError(f"there is no policy {name!r} in {folder}", hint=f"name a policy file, or one of: {known}")
+        folder = policy_folder(self.environ)
+        return choose_policy(name, *load_policies(folder), folder)
 
     def passphrase(self, path: str | None) -> bytes:
         """The passphrase in the file at `path` or MORAINE_PASSPHRASE_FILE, else as typed. Raises ConfigError."""

@@ -61,8 +61,8 @@ def run(args: argparse.Namespace, context: Context) -> int:
         repository,
         snapshot,
         target=target,
-        include=[anywhere(os.fsencode(glob)) for glob in args.path],
-        exclude=[anywhere(os.fsencode(glob)) for glob in args.exclude],
+        include=[os.fsencode(glob) for glob in args.path],
+        exclude=[os.fsencode(glob) for glob in args.exclude],
         overwrite=args.overwrite,
         delete=args.delete,
     )
@@ -75,11 +75,6 @@ def run(args: argparse.Namespace, context: Context) -> int:
     restored = execute_restore(plan, repository, target, owners=args.owners, verify=args.verify, progress=progress)
     _show(restored, snapshot.policy, context)
     return restored.exit_code
-
-
-def anywhere(glob: bytes) -> bytes:
-    """A pattern of names (wildcards, no slash) is meant at any depth; everything else is a path from the root."""
-    return b"**/" + glob if b"/" not in glob and any(letter in glob for letter in b"*?[") else glob
 
 
 def _show_plan(plan: RestorePlan, repository: Repository, context: Context) -> None:

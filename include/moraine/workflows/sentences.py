@@ -61,9 +61,7 @@ def _verify(result: Json) -> str:
 
 def _commit(result: Json) -> str:
     bad = f", {result['unreadable']:,} unreadable" if result["unreadable"] else ""
-    size = (
-        f"{count(result['files'], 'file')}, {format_size(result['bytes'])}, {format_size(result['added_bytes'])} added"
-    )
+    size = f"{count(result['files'], 'file')}, {format_size(result['bytes'])}, {format_size(result['added'])} added"
     return f"snapshot {result['snapshot']}: {size}{bad}"
 
 
