@@ -20,9 +20,7 @@ def test_it_says_what_every_snapshot_holds_that_came_meanwhile(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     window = {"start": "2026-11-20T02:00:00Z", "end": "2026-11-21T02:00:00Z"}
-    extras = [
-        {"snapshot": name, "window": window, "bytes": 3 << 20, "added": 1 << 20, "digest": "d"} for name in "ab"
-    ]
+    extras = [{"snapshot": name, "window": window, "bytes": 3 << 20, "added": 1 << 20, "digest": "d"} for name in "ab"]
     events = [SimpleNamespace(extra=extra) for extra in extras]
     context = {"triggering_asset_events": {snapshot_asset("lake"): events}}
     monkeypatch.setattr(after_backup, "get_current_context", lambda: context)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from airflow.sdk import Asset
 
-
 EVENT = ("snapshot", "window", "bytes", "added", "digest")  # what an event's extra holds, by the names of `commit`
 
 

@@ -1,4 +1,4 @@
-"""The policies that can run here. Both the DAG files and the tasks read them here, so a task sees what the page shows."""
+"""The policies that can run here: read by the DAG files and the tasks alike, so a task sees what the page shows."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def _form(policies: Sequence[str]) -> dict[str, Param]:
             type="array",
             items={"type": "string"},
             title="Only these paths",
-            description="Globs from the root, one per line: `docs`, `docs/*.md`; `*.csv` is meant at any depth. None: everything.",
+            description="One glob per line: `docs`, `docs/*.md` from the root, `*.csv` at any depth. None: everything.",
         ),
         "exclude": Param([], type="array", items={"type": "string"}, title="But not these paths"),
         "target": Param(
