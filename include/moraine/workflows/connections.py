@@ -1,15 +1,11 @@
-"""From a policy and Airflow connections to an opened repository and its source. The only place that reads connections.
-
-Extras are allow-listed: a connection's editor chooses credentials, endpoint, region and passphrase, nothing else.
-"""
+"""From a policy and Airflow connections to an opened repository and its source."""
 
 from __future__ import annotations
 
 import os
 from functools import cache
-from typing import Any
 
-from airflow.sdk import BaseHook, Connection
+from airflow.sdk import Connection
 
 from moraine.errors import ConfigError
 from moraine.model.policy import Policy, RepositoryAddress
@@ -19,8 +15,7 @@ from moraine.steps.passphrase import read_passphrase
 from moraine.steps.source import open_source
 from moraine.stores.base import Store
 from moraine.stores.open import open_store
-
-_PLACES = {"endpoint_url": "endpoint_url", "region": "region_name"}  # key of a source → extra of a connection
+from moraine.workflows.aws_connection import read_aws_connection, read_connection
 
 
 @cache
@@ -31,7 +26,7 @@ def open_repository(address: RepositoryAddress) -> Repository:
         ConfigError: neither a passphrase file nor a connection holds the passphrase.
         NotARepository, WrongPassphrase, AccessDenied and what else opening may raise.
     """
-    return Repository.open(_store(address), lambda: _passphrase(address), entropy=os.urandom)
+    return Repository.open(open_address(address), lambda: _passphrase(address), entropy=os.urandom)
 
 
 def open_policy_source(policy: Policy) -> Source:
@@ -39,36 +34,31 @@ def open_policy_source(policy: Policy) -> Source:
     source = policy.source
     if source.kind != "s3" or not source.connection:
         return open_source(policy, environ=os.environ)
-    session, extra = _session(source.connection)
-    named = {key: getattr(source, key) or extra.get(name) for key, name in _PLACES.items()}
-    return open_source(policy.model_copy(update={"source": source.model_copy(update=named)}), session=session)
+    place = read_aws_connection(source.connection)
+    named = {"endpoint_url": source.endpoint_url or place.endpoint_url, "region": source.region or place.region}
+    placed = policy.model_copy(update={"source": source.model_copy(update=named)})
+    return open_source(placed, session=place.session(), environ=place.environ)
 
 
-def _session(connection: str) -> tuple[Any, dict[str, Any]]:
-    """A boto3 session with the credentials of a connection, and the connection's extras."""
-    from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook  # slow, and wanted for S3 only
-
-    hook: Any = AwsBaseHook(aws_conn_id=connection, client_type="s3")
-    return hook.get_session(), BaseHook.get_connection(connection).extra_dejson
-
-
-def _store(address: RepositoryAddress) -> Store:
-    """The store of a policy: a local path needs no connection, S3 takes the ordinary AWS chain or a connection."""
+def open_address(address: RepositoryAddress) -> Store:
+    """The store of an address: a local path needs no connection, S3 takes the ordinary AWS chain or a connection."""
     if not address.connection or not address.url.startswith("s3://"):
         return open_store(address.url, endpoint_url=address.endpoint_url, region=address.region, environ=os.environ)
-    session, extra = _session(address.connection)
+    place = read_aws_connection(address.connection)
     return open_store(
         address.url,
-        endpoint_url=address.endpoint_url or extra.get("endpoint_url"),
-        region=address.region or extra.get("region_name"),
-        session=session,
+        endpoint_url=address.endpoint_url or place.endpoint_url,
+        region=address.region or place.region,
+        session=place.session(),
+        renew=place.session,
+        environ=place.environ,
     )
 
 
 def _passphrase(address: RepositoryAddress) -> bytes:
     if address.passphrase_file:
         return read_passphrase(address.passphrase_file)
-    secret = _secret(BaseHook.get_connection(address.connection)) if address.connection else None
+    secret = _secret(read_connection(address.connection)) if address.connection else None
     if not secret:
         raise ConfigError(
             f"the repository {address.url} is encrypted and the policy names no passphrase",
