@@ -1,4 +1,4 @@
-"""One AWS connection that assumes a role: a night and a restore while its credentials expire, and no secret in sight."""
+"""One AWS connection with a role: a night and a restore while its credentials expire, and no secret in sight."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_a_role_that_is_not_given_says_so(door: tuple[Door, str], monkeypatch: p
     at, bucket = door
     connect(at, monkeypatch)
     at.closed = True
-    with pytest.raises(AccessDenied, match="connection lake: no credentials: .*AssumeRole") as caught:
+    with pytest.raises(AccessDenied, match=r"connection lake: no credentials: .*AssumeRole") as caught:
         open_repository(RepositoryAddress(url=f"s3://{bucket}/nights", connection="lake"))
     assert SECRETS["password"] not in caught.value.line()
 

@@ -65,6 +65,10 @@ def _commit(result: Json) -> str:
     return f"snapshot {result['snapshot']}: {size}{bad}"
 
 
+def _probe(result: Json) -> str:
+    return f"{result['store']} is fit" + (", and the passphrase opens it" if result["opened"] else "")
+
+
 def _prove(result: Json) -> str:
     sample = f"{count(result['sampled_files'], 'file')}, {format_size(result['sampled_bytes'])}, restored and compared"
     return f"{count(result['expectations'], 'expectation')} hold for {count(result['rows'], 'row')}; {sample}"
@@ -111,6 +115,7 @@ _SENTENCES: dict[str, Callable[[Json], str]] = {
     "copy": _copy,
     "verify": _verify,
     "commit": _commit,
+    "probe": _probe,
     "prove": _prove,
     "retain": _retain,
     "close": _close,
