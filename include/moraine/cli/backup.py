@@ -56,6 +56,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
         context.begin_aside(args)
     policy = _policy(args, context)
     from moraine.cli.holder import this_process
+    from moraine.cli.metrics import tell_backup
     from moraine.steps.backup import backup
     from moraine.steps.source import open_source
     from moraine.stores.memory import MemoryStore
@@ -83,6 +84,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
         context.out.warn(f"note: {remark}")
     proven = _prove(repository, policy, committed.snapshot, context) if args.prove else None
     _show(context, policy, committed, took, proven)
+    tell_backup(context, repository, policy, took)
     return committed.exit_code
 
 
