@@ -50,8 +50,9 @@ def test_two_nights(source: Path, collector: Collector) -> None:
     assert str(run(build_backup_dag(find_policy("heard"))).state) == "success"
     durations = collector.find("moraine.run.duration", policy="heard", outcome="ok")
     assert {point.labels["phase"] for point in durations} == STEPS
-    assert len(collector.find("moraine.run.duration", phase="copy")) == 2  # one for each part
-    assert len(collector.find("moraine.run.throughput", phase="copy")) == 2
+    parts = len(collector.find("moraine.run.duration", phase="copy"))
+    assert parts > 1
+    assert len(collector.find("moraine.run.throughput", phase="copy")) == parts
     assert [point.value for point in collector.find("moraine.snapshot.logical", policy="heard")] == [8000]
     assert len(collector.find("moraine.rpo.age")) == len(collector.find("moraine.window.gap")) == 1
     assert all(set(point.labels) == set(TABLE[point.name].labels) for point in collector.points)

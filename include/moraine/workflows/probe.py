@@ -23,7 +23,7 @@ run it before the first backup, after a change of the server or of its rights, a
 
 It writes a few small objects under `probe/` and deletes them again. Nothing else is touched. The log of the task
 **probe** has a line for each capability. Where a policy is chosen and its repository is there, the passphrase is tried
-too. The button *Test* on the page of a connection asks AWS who the connection is; it knows no bucket.
+too. The button *Test* beside a connection asks AWS who the connection is; it knows no bucket.
 
 The same by command line, without Airflow: `./moraine repo probe s3://bucket/prefix`.
 """
@@ -81,7 +81,7 @@ def _form(policies: Sequence[str]) -> dict[str, Param]:
             None,
             type=["null", "string"],
             title="Or: an address",
-            description="`s3://bucket/prefix`, or a path of the worker.",
+            description="s3://bucket/prefix, or a path of the worker.",
         ),
         "connection": Param(
             None,
