@@ -1,4 +1,4 @@
-"""The table of docs/CLI.md against what every verb prints with --json: neither may have a field that the other lacks."""
+"""The table of docs/CLI.md against what verbs print with --json: neither may have a field that the other lacks."""
 
 from __future__ import annotations
 

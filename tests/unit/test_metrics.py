@@ -36,7 +36,7 @@ def test_the_page_has_every_metric_as_the_table_has_it() -> None:
 
 def test_labels_are_few() -> None:
     labels = {label for metric in TABLE.values() for label in metric.labels}
-    assert labels == {"policy", "repository", "phase", "outcome", "kind"}
+    assert labels == {"policy", "repository", "phase", "outcome", "kind", "store", "operation", "code"}
 
 
 def test_a_backup_by_command_line(line: Line, collector: Collector, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from moraine.model.policy import Policy
     from moraine.repository.repository import Repository
     from moraine.stores.base import Store
+    from moraine.stores.metered import Meter
 
 
 @dataclass(slots=True)
@@ -32,6 +33,7 @@ class Context:
 
     out: Output
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    meter: Meter | None = None  # counts what stores are asked
     _unlocking: Unlocking | None = None
 
     def clock(self) -> datetime:
@@ -56,12 +58,15 @@ class Context:
 
     def open_store(self, args: argparse.Namespace, url: str | None = None) -> Store:
         """The store of `url`, --repo or MORAINE_REPOSITORY. Raises ConfigError when none is named."""
+        from moraine.stores.metered import Meter
         from moraine.stores.open import open_store
 
         url = url or args.repo or self.environ.get("MORAINE_REPOSITORY")
         if not url:
             raise ConfigError("no repository is named", hint="give --repo URL or set MORAINE_REPOSITORY")
-        return open_store(url, endpoint_url=args.endpoint_url, region=args.region, environ=self.environ)
+        self.meter = self.meter or Meter()
+        place = {"endpoint_url": args.endpoint_url, "region": args.region}
+        return open_store(url, **place, environ=self.environ, meter=self.meter)
 
     def open_repository(self, args: argparse.Namespace, url: str | None = None, *, loading: str = "") -> Repository:
         """The repository at `url`, --repo or MORAINE_REPOSITORY; the module `loading` is loaded meanwhile."""

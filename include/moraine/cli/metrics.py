@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from moraine.cli.context import Context
-from moraine.report.metrics import damage_samples, phase_samples, policy_samples
+from moraine.report.metrics import damage_samples, phase_samples, policy_samples, store_samples
 from moraine.report.otlp import send, wanted
 
 if TYPE_CHECKING:
@@ -19,7 +19,8 @@ def tell_backup(context: Context, repository: Repository, policy: Policy, second
     """Send how long it took, and how the policy stands now."""
     if wanted(context.environ):
         took = phase_samples(policy.policy, "backup", seconds, "ok")
-        _send(context, [*took, *policy_samples(repository, policy, context.clock())])
+        asked = store_samples(context.meter.take()) if context.meter else []
+        _send(context, [*took, *asked, *policy_samples(repository, policy, context.clock())])
 
 
 def tell_damage(context: Context, repository: Repository, kinds: Iterable[str]) -> None:

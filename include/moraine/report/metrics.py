@@ -7,7 +7,7 @@ error codes; never a file, a snapshot or a run.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, NamedTuple
@@ -62,6 +62,18 @@ TABLE: dict[str, Metric] = {
         "bytes that `copy` read, `verify` read back or `execute` restored, by the time it took",
         tuple(float(1 << power) for power in range(20, 35, 2)),
     ),
+    "moraine.store.requests": Metric(
+        "counter", "{request}", ("store", "operation"), "requests to a store in S3, tries again among them"
+    ),
+    "moraine.store.errors": Metric(
+        "counter",
+        "{request}",
+        ("store", "operation", "code"),
+        "of these, those that failed: `store-unavailable` is throttling and outages",
+    ),
+    "moraine.store.bytes": Metric(
+        "counter", "By", ("store", "operation"), "content that was sent (`put`) and received (`get`)"
+    ),
     "moraine.integrity.bad": Metric(
         "counter", "{finding}", ("repository", "kind"), "damage that was found; any value above zero is an incident"
     ),
@@ -103,6 +115,15 @@ def phase_samples(policy: str, phase: str, seconds: float, outcome: str, size: i
     if phase in _MOVES and size and seconds > 0:
         samples.append(Sample("moraine.run.throughput", size / seconds, labels))
     return samples
+
+
+def store_samples(counted: Mapping[tuple[str, ...], int]) -> list[Sample]:
+    """What stores were asked, as a meter has counted it."""
+    return [
+        Sample(f"moraine.store.{what}", count, dict(zip(("store", "operation", "code"), labels, strict=False)))
+        for (what, *labels), count in counted.items()
+        if count
+    ]
 
 
 def damage_samples(repository: str, kinds: Iterable[str]) -> list[Sample]:

@@ -20,6 +20,7 @@ from moraine.stores.local import LocalStore
 from moraine.stores.memory import MemoryStore
 
 if TYPE_CHECKING:
+    from moraine.stores.metered import Meter
     from moraine.stores.s3 import AwsSession, Credentials
 
 _memory: dict[str, MemoryStore] = {}
@@ -35,6 +36,7 @@ def open_store(
     region: str | None = None,
     environ: Mapping[str, str] | None = None,
     patience: float = 60.0,
+    meter: Meter | None = None,
 ) -> Store:
     """The store at an address. Nothing is read or written yet.
 
@@ -47,6 +49,7 @@ def open_store(
         environ: where AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_PROFILE, AWS_REGION,
             AWS_ENDPOINT_URL and AWS_CA_BUNDLE are looked up. Without a session or keys the AWS chain finds some.
         patience: seconds for which a remote store that fails in passing is tried again.
+        meter: counts what a remote store is asked, each try of a request for itself.
 
     Raises:
         ConfigError: the address or the credentials cannot be used.
@@ -60,7 +63,8 @@ def open_store(
         with _memory_lock:
             return _memory.setdefault(rest, MemoryStore(rest))
     if scheme == "s3":
-        return _open_s3(url, endpoint_url, _Login(session, renew, environ or {}), region, environ or {}, patience)
+        login = _Login(session, renew, environ or {})
+        return _open_s3(url, endpoint_url, login, region, patience, meter)
     raise ConfigError(
         f"{scheme}:// is no kind of store",
         hint="use a path, file:///path, s3://bucket/prefix or memory://name",
@@ -86,9 +90,10 @@ def _open_s3(
     endpoint_url: str | None,
     login: _Login,
     region: str | None,
-    environ: Mapping[str, str],
     patience: float,
+    meter: Meter | None,
 ) -> Store:
+    from moraine.stores.metered import MeteredStore
     from moraine.stores.retry import Patience, RetryingStore
     from moraine.stores.s3 import S3Store
 
@@ -98,6 +103,7 @@ def _open_s3(
             "an S3 address is s3://bucket/prefix",
             hint="credentials come from a connection, a profile or AWS_* variables",
         )
+    environ = login.environ
     bundle = environ.get("AWS_CA_BUNDLE")
     store = S3Store(
         parts.netloc,
@@ -108,7 +114,8 @@ def _open_s3(
         endpoint_url=endpoint_url or environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL"),
         root_certificate=_read_bundle(bundle) if bundle else None,
     )
-    return RetryingStore(store, Patience(time.sleep, time.monotonic, random.random, budget=patience))
+    counted = MeteredStore(store, meter) if meter else store
+    return RetryingStore(counted, Patience(time.sleep, time.monotonic, random.random, budget=patience))
 
 
 def _region(environ: Mapping[str, str]) -> str:

@@ -14,8 +14,11 @@ from moraine.sources.base import Source
 from moraine.steps.passphrase import read_passphrase
 from moraine.steps.source import open_source
 from moraine.stores.base import Store
+from moraine.stores.metered import Meter
 from moraine.stores.open import open_store
 from moraine.workflows.aws_connection import read_aws_connection, read_connection
+
+METER = Meter()  # of all stores of this process
 
 
 @cache
@@ -43,7 +46,9 @@ def open_policy_source(policy: Policy) -> Source:
 def open_address(address: RepositoryAddress) -> Store:
     """The store of an address: a local path needs no connection, S3 takes the ordinary AWS chain or a connection."""
     if not address.connection or not address.url.startswith("s3://"):
-        return open_store(address.url, endpoint_url=address.endpoint_url, region=address.region, environ=os.environ)
+        return open_store(
+            address.url, endpoint_url=address.endpoint_url, region=address.region, environ=os.environ, meter=METER
+        )
     place = read_aws_connection(address.connection)
     return open_store(
         address.url,
@@ -52,6 +57,7 @@ def open_address(address: RepositoryAddress) -> Store:
         session=place.session(),
         renew=place.session,
         environ=place.environ,
+        meter=METER,
     )
 
 

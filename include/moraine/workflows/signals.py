@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 def tell_step(step: str, policy: str | None, seconds: float, ended: dict[str, Any] | MoraineError) -> str | None:
     """Send how a step ended; what to say in the log when that did not work."""
-    from moraine.report.metrics import damage_samples, phase_samples
+    from moraine.report.metrics import damage_samples, phase_samples, store_samples
     from moraine.report.otlp import wanted
+    from moraine.workflows.connections import METER
     from moraine.workflows.policies import find_policy
 
     if not wanted(os.environ):
@@ -27,9 +28,10 @@ def tell_step(step: str, policy: str | None, seconds: float, ended: dict[str, An
     name = policy or get_current_context()["params"].get("policy")
     if name is None:
         return None
+    asked = store_samples(METER.take())
     if not isinstance(ended, MoraineError):
-        return _send(phase_samples(name, step, seconds, "ok", ended.get("bytes")))
-    samples = phase_samples(name, step, seconds, ended.code)
+        return _send([*phase_samples(name, step, seconds, "ok", ended.get("bytes")), *asked])
+    samples = [*phase_samples(name, step, seconds, ended.code), *asked]
     if isinstance(ended, IntegrityError | ProofFailed):
         samples += damage_samples(find_policy(name).repository.url, [ended.code])
     return _send(samples)
