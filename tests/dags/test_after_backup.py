@@ -47,7 +47,8 @@ def test_it_reads_what_a_real_commit_says(
     monkeypatch.setattr(after_backup, "get_current_context", lambda: context)
     with caplog.at_level("INFO", logger="moraine"):
         after_backup.report("told")
-    assert f"snapshot {extra['snapshot']}, window to {extra['window']['end']}: 3.0 KiB, 3.0 KiB of it new" in caplog.text
+    said = f"snapshot {extra['snapshot']}, window to {extra['window']['end']}: 3.0 KiB, 3.0 KiB of it new"
+    assert said in caplog.text
 
 
 def test_it_says_what_every_snapshot_holds_that_came_meanwhile(
