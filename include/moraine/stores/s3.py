@@ -25,7 +25,7 @@ from moraine.stores.s3_errors import failure
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
-    from obstore.store import ClientConfig, S3Credential
+    from obstore.store import ClientConfig, S3Config, S3Credential
 
     Credentials = Callable[[], S3Credential]  # asked again now and then
 
@@ -76,40 +76,9 @@ class S3Store:
     ) -> None:
         check_prefix(prefix and prefix + "/")
         self.url = f"s3://{bucket}/{prefix}".removesuffix("/")
-        endpoint = endpoint_url or _aws_endpoint(region)
-        options: ClientConfig = {
-            "allow_http": endpoint.startswith("http://"),
-            "connect_timeout": "5s",
-            "timeout": "10m",
-            "user_agent": "moraine",
-        }
-        if root_certificate is not None:
-            options["root_certificate"] = root_certificate
-
-        def client(credentials: Credentials, options: ClientConfig) -> Client:
-            return Client(
-                bucket,
-                prefix=prefix or None,
-                config={
-                    "endpoint": endpoint,
-                    "region": region,
-                    "disable_bulk_delete": True,
-                    # The SDK would take these from the environment.
-                    "virtual_hosted_style_request": False,
-                    "skip_signature": False,
-                    "unsigned_payload": False,
-                    "conditional_put": "etag",
-                },
-                client_options=options,
-                retry_config={"max_retries": 0},
-                credential_provider=credentials,
-            )
-
-        def connect(credentials: Credentials) -> _Clients:
-            return _Clients(client(credentials, {**options, "read_timeout": "60s"}), client(credentials, options))
-
-        self._connect, self._renew = connect, renew
-        self._credentials, self._clients = credentials, connect(credentials)
+        self._connect = _connector(bucket, prefix, region, endpoint_url or _aws_endpoint(region), root_certificate)
+        self._renew = renew
+        self._credentials, self._clients = credentials, self._connect(credentials)
         self._renewing = threading.Lock()
 
     def put(self, key: str, data: Buffer) -> None:
@@ -236,6 +205,45 @@ def chain_credentials(profile: str | None) -> Credentials:
         return session_credentials(boto3.Session(profile_name=profile))
     except BotoCoreError as error:
         raise ConfigError(f"AWS credentials: {error}", hint="look at AWS_PROFILE and ~/.aws") from error
+
+
+def _connector(
+    bucket: str, prefix: str, region: str, endpoint: str, root_certificate: bytes | None
+) -> Callable[[Credentials], _Clients]:
+    """What makes the clients, with these credentials and then with others."""
+    config: S3Config = {
+        "endpoint": endpoint,
+        "region": region,
+        "disable_bulk_delete": True,
+        # The SDK would take these from the environment.
+        "virtual_hosted_style_request": False,
+        "skip_signature": False,
+        "unsigned_payload": False,
+        "conditional_put": "etag",
+    }
+    options: ClientConfig = {
+        "allow_http": endpoint.startswith("http://"),
+        "connect_timeout": "5s",
+        "timeout": "10m",
+        "user_agent": "moraine",
+    }
+    if root_certificate is not None:
+        options["root_certificate"] = root_certificate
+
+    def client(credentials: Credentials, options: ClientConfig) -> Client:
+        return Client(
+            bucket,
+            prefix=prefix or None,
+            config=config,
+            client_options=options,
+            retry_config={"max_retries": 0},
+            credential_provider=credentials,
+        )
+
+    def connect(credentials: Credentials) -> _Clients:
+        return _Clients(client(credentials, {**options, "read_timeout": "60s"}), client(credentials, options))
+
+    return connect
 
 
 def _keys(credential: S3Credential) -> tuple[str, str | None]:
