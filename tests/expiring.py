@@ -33,6 +33,7 @@ class Door:
         self.secrets: list[str] = []  # that belong to them
         self.served: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
+        self.refusal = (400, "ExpiredToken")
         self.closed = False  # no more roles are given
         self.endpoint_url = ""
         self._lock = threading.Lock()
@@ -48,7 +49,7 @@ class Door:
                 return _refusal(403, "AccessDenied")
             if self.served[key] >= self.requests:
                 self.refused[key] += 1
-                return _refusal(400, "ExpiredToken")
+                return _refusal(*self.refusal)
             self.served[key] += 1
             return None
 

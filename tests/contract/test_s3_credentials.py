@@ -60,6 +60,15 @@ def test_every_call_goes_on_with_new_credentials(door: tuple[Door, str]) -> None
     assert max(at.refused.values()) == 1  # nor asked with again
 
 
+def test_keys_that_were_rotated_are_read_anew(door: tuple[Door, str]) -> None:
+    at, bucket = door
+    at.refusal = (403, "InvalidAccessKeyId")
+    store = opened(at, bucket, renew=lambda: assumed(at))
+    for number in range(10):
+        store.put(f"k{number}", b"x")
+    assert len(at.issued) == 2
+
+
 def test_threads_that_meet_the_same_refusal_renew_once(door: tuple[Door, str]) -> None:
     at, bucket = door
     at.requests = 40

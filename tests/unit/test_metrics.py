@@ -96,9 +96,18 @@ def test_a_running_total_where_that_is_asked_for(collector: Collector, monkeypat
     monkeypatch.setenv("OTEL_SERVICE_NAME", "backups")
     damage = Sample("moraine.integrity.bad", 2, {"repository": "r", "kind": "k"})
     environ = {name: value for name, value in os.environ.items() if name.startswith("OTEL_")}
-    assert send([damage, damage], environ)
+    assert send([damage, damage], environ) is None
     (point,) = collector.points
     assert (point.kind, point.value, point.delta) == ("sum", 4, False)
     assert collector.services == {"backups"}
-    assert send([damage], {**environ, "OTEL_SDK_DISABLED": "true"})
+    assert send([damage], {**environ, "OTEL_SDK_DISABLED": "true"}) is None
     assert collector.requests == 1
+
+
+@pytest.mark.parametrize("name", ["OTEL_EXPORTER_OTLP_TIMEOUT", "OTEL_EXPORTER_OTLP_COMPRESSION"])
+def test_a_variable_nobody_understands_fails_no_backup(
+    line: Line, collector: Collector, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "seven")
+    line("backup", str(line.source))
+    assert collector.requests or "metrics were not sent: " in line.err

@@ -30,5 +30,6 @@ def tell_damage(context: Context, repository: Repository, kinds: Iterable[str]) 
 
 
 def _send(context: Context, samples: list[Sample]) -> None:
-    if not send(samples, context.environ):
-        context.out.warn("metrics were not sent: the collector does not answer")
+    said = send(samples, context.environ)
+    if said:
+        context.out.warn(said)

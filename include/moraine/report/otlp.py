@@ -23,10 +23,18 @@ def wanted(environ: Mapping[str, str]) -> bool:
     return any(environ.get(name) for name in _ENDPOINTS) and environ.get("OTEL_SDK_DISABLED", "").lower() != "true"
 
 
-def send(samples: Sequence[Sample], environ: Mapping[str, str]) -> bool:
-    """Send; whether they arrived. True also where there is nothing to send or nobody to send it to."""
+def send(samples: Sequence[Sample], environ: Mapping[str, str]) -> str | None:
+    """Send; what to say where that did not work. None also where there is nothing to send or nobody to send it to."""
     if not samples or not wanted(environ):
-        return True
+        return None
+    try:
+        sent = _send(samples, environ)
+    except (OSError, ValueError) as error:  # of a variable that the SDK cannot read
+        return f"metrics were not sent: {error} (look at the OTEL_ variables)"
+    return None if sent else "metrics were not sent: the collector does not answer"
+
+
+def _send(samples: Sequence[Sample], environ: Mapping[str, str]) -> bool:
     from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
     from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.metrics.export import InMemoryMetricReader, MetricExportResult
