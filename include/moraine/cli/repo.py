@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser,
         {
             "init": "make a repository, encrypted unless --plain is given",
-            "probe": "say what a store can and cannot do; leaves nothing behind",
+            "probe": "say what a store can and cannot do; leaves no object behind",
         },
     )
     for verb in verbs.values():
