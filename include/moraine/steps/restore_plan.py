@@ -114,7 +114,7 @@ def plan_restore(
     if delete:
         _require_subtrees(selection)
     facts = target.probe()
-    planner = Planner(repository.manifest(snapshot), selection, rule, delete=delete, owners=facts.owners)
+    planner = Planner(repository.manifest(snapshot), selection, rule, delete=delete, facts=facts)
     with target.reader() if facts.exists and not facts.empty else nullcontext() as reader:
         planner.run(reader)
     return _plan(planner, snapshot, target.url, selection, rule, delete, facts.free)
