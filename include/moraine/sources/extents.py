@@ -58,7 +58,7 @@ class Extents:
             raise self._damage()
         pairs = list(iter_unpack("<qq", stored))
         self._offsets = [offset for offset, _ in pairs]
-        lengths = self._lengths = [length for _, length in pairs]
+        lengths = [length for _, length in pairs]
         ends = [offset + length for offset, length in pairs]
         self._starts = [0, *accumulate(lengths)]
         apart = all(end <= start for end, start in zip([0, *ends], [*self._offsets, size], strict=True))
@@ -77,8 +77,11 @@ class Extents:
 
     def within(self, start: int, end: int) -> int:
         """How many bytes from `start` up to `end` of the file are data."""
-        spans = zip(self._offsets, self._lengths, strict=True)
-        return sum(max(0, min(offset + length, end) - max(offset, start)) for offset, length in spans)
+        return self._before(end) - self._before(start)
+
+    def _before(self, at: int) -> int:
+        number = bisect_right(self._offsets, at) - 1
+        return 0 if number < 0 else min(self._starts[number] + at - self._offsets[number], self._starts[number + 1])
 
     def _damage(self) -> DamagedObject:
         return DamagedObject("the list of holes does not fit the file", hint="run `moraine check`", path=self._path)
