@@ -56,7 +56,7 @@ class Planner:
         self.extras: list[Extra] = []
         self.verdicts: list[Verdicts] = []
         self.links = np.empty((0, 2), np.int64)
-        self.write_files = self.write_bytes = 0
+        self.selected = self.write_files = self.write_bytes = 0  # selected: what is no directory
 
     def run(self, reader: TargetReader | None) -> None:
         """Make the plan; without a reader the target is empty."""
@@ -177,6 +177,7 @@ class Planner:
         return verdict
 
     def _count(self, window: Window, verdicts: Verdicts) -> None:
+        self.selected += int(np.count_nonzero((window.kind != Kind.DIRECTORY) & (verdicts != Verdict.UNSELECTED)))
         self._counts += np.bincount(verdicts, minlength=len(Verdict))
         file = window.kind == Kind.FILE
         size = stored_sizes(window)

@@ -24,6 +24,7 @@ def open_target(
     environ: Mapping[str, str] | None = None,
     endpoint_url: str | None = None,
     region: str | None = None,
+    delete: bool = False,
     markers: bool = False,
     storage_class: str | None = None,
 ) -> Target:
@@ -37,6 +38,7 @@ def open_target(
         environ: where AWS_ACCESS_KEY_ID, AWS_PROFILE, AWS_ENDPOINT_URL … are looked up without one.
         endpoint_url: the S3 server of the target.
         region: the bucket's region.
+        delete: whether extras will be deleted.
         markers: in S3, an empty object for each directory of a tree.
         storage_class: in S3, of new objects.
 
@@ -54,7 +56,7 @@ def open_target(
         raise ConfigError(
             "a target in S3 is s3://bucket/prefix", hint="credentials come from a connection, a profile or AWS_*"
         )
-    _stay_apart(place, repository.store.url)
+    _stay_apart(place, repository.store.url, delete=delete)
     from moraine.sources.s3_client import open_client
     from moraine.sources.s3_target import S3Target
 
@@ -69,10 +71,10 @@ def open_target(
     )
 
 
-def _stay_apart(place: str, repository: str) -> None:
-    """A repository inside its target could be deleted as an extra, a target inside it be taken for garbage."""
+def _stay_apart(place: str, repository: str, *, delete: bool) -> None:
+    """A repository inside its target would be deleted as an extra, a target inside it be taken for garbage."""
     inner, outer = (f"{url.rstrip('/')}/" for url in (place, repository))
-    if repository.startswith(_S3) and (inner.startswith(outer) or outer.startswith(inner)):
+    if repository.startswith(_S3) and (inner.startswith(outer) or (delete and outer.startswith(inner))):
         raise ConfigError(
             f"the target {place} and the repository {repository} lie one inside the other",
             hint="restore to another prefix or bucket",

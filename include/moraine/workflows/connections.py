@@ -1,4 +1,4 @@
-"""From a policy and Airflow connections to an opened repository and its source. The only place that reads connections.
+"""From a policy and Airflow connections to a repository, a source and a target. The only place that reads connections.
 
 Extras are allow-listed: a connection's editor chooses credentials, endpoint, region and passphrase, nothing else.
 """
@@ -13,10 +13,13 @@ from airflow.sdk import BaseHook, Connection
 
 from moraine.errors import ConfigError
 from moraine.model.policy import Policy, RepositoryAddress
+from moraine.model.snapshot import Snapshot
 from moraine.repository.repository import Repository
 from moraine.sources.base import Source
+from moraine.sources.target import Target
 from moraine.steps.passphrase import read_passphrase
 from moraine.steps.source import open_source
+from moraine.steps.target import open_target
 from moraine.stores.base import Store
 from moraine.stores.open import open_store
 
@@ -42,6 +45,32 @@ def open_policy_source(policy: Policy) -> Source:
     session, extra = _session(source.connection)
     named = {key: getattr(source, key) or extra.get(name) for key, name in _PLACES.items()}
     return open_source(policy.model_copy(update={"source": source.model_copy(update=named)}), session=session)
+
+
+def open_restore_target(
+    place: str,
+    repository: Repository,
+    snapshot: Snapshot,
+    *,
+    connection: str | None,
+    delete: bool,
+    markers: bool,
+    storage_class: str | None,
+) -> Target:
+    """The target of a restore; a bucket takes credentials and endpoint from a connection, or from the AWS chain."""
+    session, extra = _session(connection) if connection else (None, {})
+    return open_target(
+        place,
+        repository,
+        snapshot,
+        session=session,
+        environ={} if connection else os.environ,
+        endpoint_url=extra.get("endpoint_url"),
+        region=extra.get("region_name"),
+        delete=delete,
+        markers=markers,
+        storage_class=storage_class,
+    )
 
 
 def _session(connection: str) -> tuple[Any, dict[str, Any]]:
