@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, fields
 from functools import partial
 
 from moraine.errors import AccessDenied, DamagedObject, MoraineError, SourceVanished
-from moraine.model.entry import join_path
+from moraine.model.entry import Kind, join_path
 from moraine.sources.extents import Extents
 from moraine.sources.s3_client import S3Bucket
 from moraine.sources.s3_sending import Sending
@@ -55,7 +55,10 @@ class Objects:
 
     def key(self, rows: Rows, i: int) -> str:
         """The whole key of a row. Raises Refused when it can have none."""
-        return fitting(self.root + self.form.key(rows.dir[i], rows.name[i]))
+        directory, name = rows.dir[i], rows.name[i]
+        if rows.kind[i] == Kind.DIRECTORY:
+            return fitting(self.root + self.form.prefix(join_path(directory, name)))
+        return fitting(self.root + self.form.key(directory, name))
 
     def whole(self, rows: Rows, data: memoryview, at: list[int], size: list[int]) -> None:
         """See `TargetWriter.files`."""

@@ -6,9 +6,10 @@ in threads; their answers, and so all counts and notes, are taken in the caller'
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from moraine.model.entry import Kind, join_path
 from moraine.sources.s3_client import S3Bucket
@@ -63,19 +64,18 @@ class S3TargetWriter:
 
     def nodes(self, rows: Rows) -> None:
         """Make objects for symlinks, and say of FIFOs, sockets and devices that there can be none."""
-        for i, name in enumerate(rows.name):
-            path = join_path(rows.dir[i], name)
-            if rows.kind[i] == Kind.SYMLINK:
-                self._objects.put(rows, i, rows.target[i] or b"", partial(self._count, "others"))
-            else:
-                self.notes.add(Code.SPECIAL, path, "a bucket holds no devices, FIFOs or sockets")
+        for i in range(len(rows)):
+            self._node(rows, i, partial(self._count, "others"))
 
     def links(self, rows: Rows, leaders: list[tuple[bytes, bytes]]) -> None:
         """Copy, inside the bucket, the file that further names stand for."""
         self._sending.drain()
         for i, name in enumerate(rows.name):
-            path = join_path(rows.dir[i], name)
-            self._copy(rows, i, leaders[i], partial(self._linked, path))
+            done = partial(self._linked, join_path(rows.dir[i], name))
+            if rows.kind[i] == Kind.FILE:
+                self._copy(rows, i, leaders[i], done)
+            else:
+                self._node(rows, i, done)
 
     def refresh(self, rows: Rows) -> None:
         """Give objects the metadata of their rows, by copying them onto themselves."""
@@ -108,11 +108,18 @@ class S3TargetWriter:
             if self._markers and name:
                 self._objects.put(rows, i, b"", partial(self._count, "directories"), create=False)
 
+    def _node(self, rows: Rows, i: int, done: Callable[[], None]) -> None:
+        if rows.kind[i] == Kind.SYMLINK:
+            self._objects.put(rows, i, rows.target[i] or b"", done)
+        else:
+            path = join_path(rows.dir[i], rows.name[i])
+            self.notes.add(Code.SPECIAL, path, "a bucket holds no devices, FIFOs or sockets")
+
     def _settle(self) -> None:
         self._delete(1)
         self._sending.drain()
 
-    def _copy(self, rows: Rows, i: int, source: tuple[bytes, bytes], done: Any) -> None:
+    def _copy(self, rows: Rows, i: int, source: tuple[bytes, bytes], done: Callable[[], None]) -> None:
         path = join_path(rows.dir[i], rows.name[i])
         try:
             here, there = fitting(self._root + self._form.key(*source)), self._objects.key(rows, i)
