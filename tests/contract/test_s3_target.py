@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -179,6 +180,8 @@ class TestTrees:
     def test_the_nasty_tree(self, world: World, markers: bool) -> None:
         make_nasty_tree(world.tree, as_root=os.geteuid() == 0)
         (world.tree / "sparse/both-ends").unlink()  # a gigabyte of zeros
+        if world.server.name == "moto":
+            (world.tree / "names/new\nline").unlink()  # moto takes the object and does not list it
         world.backup_tree()
         wanted = expected_of_tree(world.tree, markers=markers)
         wanted = {key: value for key, value in wanted.items() if len(("t/" + key).encode()) <= 1024}
@@ -353,6 +356,16 @@ class TestTrouble:
             "x": b"theirs", "big": b"theirs", "twin": b"the same"
         }  # fmt: skip
         assert uploads(world.server.client, world.target) == []
+
+    def test_twins(self, world: World) -> None:
+        for number in range(300):
+            world.put(f"{number % 7}/{number}", os.urandom(2000))
+        world.backup()
+        plans = [(world.plan(), world.place()) for _ in range(2)]
+        with ThreadPoolExecutor(2) as pool:
+            done = list(pool.map(lambda pair: execute_restore(pair[0], world.repository, pair[1]), plans))
+        assert [each.exit_code for each in done] == [0, 0]
+        assert world.restored() == world.original()
 
     def test_damage_leaves_no_upload_and_no_object(self, world: World) -> None:
         (world.tree / "big").write_bytes(os.urandom(30 << 20))

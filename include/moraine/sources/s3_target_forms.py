@@ -37,7 +37,7 @@ class Row(NamedTuple):
 
     kind: int
     size: int = 0
-    mode: int = 0
+    mode: int | None = 0
     uid: int = 0
     gid: int = 0
     mtime: int = 0

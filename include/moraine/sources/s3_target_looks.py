@@ -67,7 +67,7 @@ class S3Looker:
             if kinds[i] == Kind.DIRECTORY:
                 prefix = self._root + self._form.prefix(join_path(directory, name))
                 if prefix == self._root or prefix in level.prefixes or prefix == level.prefix:
-                    rows[i] = Row(Kind.DIRECTORY)
+                    rows[i] = Row(Kind.DIRECTORY, mode=None if prefix == self._root else 0)
                     asked += [(i, prefix)] * (self._markers and prefix != self._root)
                 continue
             with suppress(Refused):  # what can have no key is not there

@@ -24,7 +24,7 @@ FOUND = pa.schema(
     [
         pa.field("kind", pa.uint8()),  # 0: nothing is there
         pa.field("size", pa.int64()),
-        pa.field("mode", pa.uint32()),
+        pa.field("mode", pa.uint32()),  # null: a directory of which the target keeps no attributes
         pa.field("uid", pa.uint32()),
         pa.field("gid", pa.uint32()),
         pa.field("mtime", pa.int64()),

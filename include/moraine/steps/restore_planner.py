@@ -166,6 +166,9 @@ class Planner:
             if found["kind"]:
                 self._there[path] = False
             return Verdict.PASS
+        if found["kind"] and found["mode"] is None:
+            self._there[path] = False
+            return Verdict.PASS
         newer = bool(found["kind"]) and (here["mtime"], here["mtime_ns"]) > (found["mtime"], found["mtime_ns"])
         same = all(here[name] == found[name] for name in self._compared)
         unfinished = bool(found["unfinished"])
