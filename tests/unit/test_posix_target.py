@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -190,7 +191,8 @@ class TestFiles:
             put(writer, [b"x"], rows("broken", xattrs=b"no attributes"))
             assert writer.notes.counts == {"damaged": 1}
         with PosixTarget(tmp_path / "out").reader() as reader:
-            found = reader.look(b"", [b"file", b"fifo", b"link", b"no such", b"x" * 300], [1] * 5).to_pylist()
+            names = pa.table({"name": [b"file", b"fifo", b"link", b"no such", b"x" * 300]})
+            found = reader.look(b"", names).to_pylist()
         assert (found[0]["mode"], found[0]["xattrs"], found[0]["kind"]) == (0o4711, wanted, Kind.FILE)
         assert (found[1]["mode"], found[1]["mtime"], found[1]["mtime_ns"]) == (4, -1, 999_999_999)
         assert (found[2]["target"], found[2]["mtime_ns"]) == (b"to/nowhere", 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pyarrow as pa
@@ -93,12 +93,11 @@ class PosixLooker:
         self._tree = tree
         self._user = os.geteuid()
 
-    def look(self, directory: bytes, names: Sequence[bytes], kinds: Sequence[int]) -> pa.RecordBatch:
+    def look(self, directory: bytes, rows: pa.Table) -> pa.RecordBatch:
         """What is at these names of a directory."""
-        del kinds  # a name stands for one thing
         fd = self._tree.place(directory).fd
-        rows = [self._found(fd, name) for name in names]
-        columns = zip(*rows, strict=True) if rows else [[] for _ in FOUND]
+        found = [self._found(fd, name) for name in rows["name"].to_pylist()]
+        columns = zip(*found, strict=True) if found else [[] for _ in FOUND]
         arrays = [pa.array(column, field.type) for column, field in zip(columns, FOUND, strict=True)]
         return pa.RecordBatch.from_arrays(arrays, schema=FOUND)
 

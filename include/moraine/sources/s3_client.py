@@ -32,7 +32,7 @@ _KEYS = frozenset(
 )
 _PASSING = frozenset({"SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout", "500", "502", "503", "504"})
 _BODIES = 3  # attempts
-HEADERS = (
+_HEADERS = (
     ("ContentType", "content-type"),
     ("ContentEncoding", "content-encoding"),
     ("ContentDisposition", "content-disposition"),
@@ -158,7 +158,6 @@ def open_client(
         retries={"mode": "standard", "total_max_attempts": 6},
         connect_timeout=5,
         read_timeout=60,
-        max_pool_connections=32,  # a restore sends in several threads
         user_agent_extra="moraine",
         s3={"addressing_style": "path"} if endpoint else None,
     )
@@ -189,7 +188,7 @@ def _listed(item: dict[str, Any]) -> Listed:
 
 def _found(answer: dict[str, Any], data: bytes) -> Found:
     size = int(answer["ContentRange"].rpartition("/")[2]) if "ContentRange" in answer else answer["ContentLength"]
-    headers = {name: str(answer[key]) for key, name in HEADERS if answer.get(key)}
+    headers = {name: str(answer[key]) for key, name in _HEADERS if answer.get(key)}
     etag = answer.get("ETag", "").strip('"')
     return Found(size, _seconds(answer["LastModified"]), etag, data, headers, answer.get("Metadata", {}))
 

@@ -104,14 +104,13 @@ class S3Reader:
             return Attributes()
         key = self._key(directory, name)
         open_now = self._last is not None and self._last.key == key
-        return Attributes(xattrs=xattrs_of(self._last.found if self._last and open_now else self._bucket.look(key)))
+        return Attributes(xattrs=_xattrs(self._last.found if self._last and open_now else self._bucket.look(key)))
 
     def _key(self, directory: bytes, name: bytes) -> str:
         return self._prefix + key_of(join_path(directory, name)).decode()
 
 
-def xattrs_of(found: Found) -> bytes | None:
-    """What an object was stored with, as extended attributes `user.s3.…`."""
+def _xattrs(found: Found) -> bytes | None:
     attributes = {b"user.s3." + name.encode(): value.encode() for name, value in found.headers.items()}
     if found.metadata:  # as one: a name of metadata may be longer than that of an attribute
         text = json.dumps(found.metadata, ensure_ascii=False, sort_keys=True, separators=(",", ":"))

@@ -18,7 +18,7 @@ from moraine.model.entry import Kind, join_path
 from moraine.sources.extents import Extents
 from moraine.sources.s3_client import S3Bucket
 from moraine.sources.s3_sending import Sending
-from moraine.sources.s3_target_forms import Form, etag_tells, fitting
+from moraine.sources.s3_target_forms import DIGEST, Form, etag_tells, fitting
 from moraine.sources.s3_target_parts import Large
 from moraine.sources.s3_writer import LARGEST, PART, AlreadyThere, Refused, S3Writer, UploadGone, part_size
 from moraine.sources.target import Code, Notes, Rows, Verdict
@@ -82,7 +82,9 @@ class Objects:
             self.notes.add(Code.FAILED, path, str(error))
             return
         etag = hashlib.md5(body, usedforsecurity=False).hexdigest()
-        headers = self.form.headers(rows, i, named=not (self._etags_tell and etag_tells(rows, i, etag)))
+        headers = self.form.headers(
+            rows, i, named=not (self._etags_tell and etag_tells(rows.inode[i], rows.xattrs[i], etag))
+        )
         only = rows.verdict[i] == Verdict.CREATE if create is None else create
         send = partial(self.service.put, key, body, headers, create=only)
 
@@ -210,8 +212,8 @@ class Objects:
             found = self.bucket.look(key)
         except SourceVanished:
             return False
-        row = self.form.row(found)
-        return found.size == size and (found.etag == etag or (digest is not None and row.digest == digest))
+        marked = digest is not None and found.metadata.get(DIGEST) == digest.hex()
+        return found.size == size and (found.etag == etag or marked)
 
     def _end(self, upload: str) -> None:
         self.service.abort(self._uploads[upload], upload)

@@ -15,14 +15,14 @@ from typing import Any, NamedTuple, Protocol
 
 from moraine.model.entry import Kind, join_path
 from moraine.model.xattrs import decode_xattrs
-from moraine.sources.s3_client import HEADERS, Found
+from moraine.sources.s3_client import Found
 from moraine.sources.s3_names import directory_of, key_of, path_of
-from moraine.sources.s3_reader import xattrs_of
 from moraine.sources.s3_rows import inode_of
 from moraine.sources.s3_writer import Refused
 from moraine.sources.target import Rows
 
 DIGEST = "moraine-digest"  # of the content, as the snapshot has it; keyed, so it tells others nothing
+_HEADERS = frozenset({"cache-control", "website-redirect-location"})  # and content-…
 _LONGEST_KEY = 1024
 _BILLION = 10**9
 _FILE_MODE = 0o644  # what a listing of a bucket makes of every object (`s3_rows`)
@@ -46,11 +46,28 @@ class Row(NamedTuple):
     target: bytes | None = None
     xattrs: bytes | None = None
     unfinished: bool = False
-    inode: int | None = None
-    digest: bytes | None = None
+    content: bool | None = None
+    attributes: bool | None = None
 
 
 NOTHING = Row(0)
+
+
+class Wanted(NamedTuple):
+    """What a snapshot has in the place of an object."""
+
+    kind: int
+    inode: int
+    xattrs: bytes | None
+    digest: bytes | None
+
+
+class Stored(NamedTuple):
+    """What an object of a bucket was stored with."""
+
+    headers: dict[str, str]
+    metadata: dict[str, str]
+    version: str | None
 
 
 class Form(Protocol):
@@ -72,8 +89,8 @@ class Form(Protocol):
     def headers(self, rows: Rows, i: int, *, named: bool) -> dict[str, Any]:
         """Arguments of a write; `named`: the ETag will not tell which content this is."""
 
-    def row(self, found: Found) -> Row:
-        """An object as a row."""
+    def row(self, found: Found, wanted: Wanted) -> Row:
+        """An object as a row, compared with the one that is wanted there."""
 
 
 class ObjectForm:
@@ -100,29 +117,23 @@ class ObjectForm:
 
     def headers(self, rows: Rows, i: int, *, named: bool) -> dict[str, Any]:
         """What the object was stored with."""
-        kept = decode_xattrs(rows.xattrs[i])
-        metadata = json.loads(kept.get(b"user.s3.metadata", b"{}"))
-        digest = rows.digest[i]
-        if named and digest is not None:
-            metadata = metadata | {DIGEST: digest.hex()}
-        found = {
-            argument: kept[b"user.s3." + name.encode()].decode()
-            for argument, name in HEADERS
-            if b"user.s3." + name.encode() in kept
-        }
-        return found | {"Metadata": metadata}
+        stored, digest = stored_with(rows.xattrs[i]), rows.digest[i]
+        mark = {DIGEST: digest.hex()} if named and digest is not None else {}
+        arguments = {name.title().replace("-", ""): value for name, value in stored.headers.items()}
+        return arguments | {"Metadata": stored.metadata | mark}
 
-    def row(self, found: Found) -> Row:
-        """As a listing makes it, but for what a restore has added."""
-        digest = found.metadata.pop(DIGEST, None)
+    def row(self, found: Found, wanted: Wanted) -> Row:
+        """As a listing makes it; what a restore has added to its metadata is not compared."""
+        stored = stored_with(wanted.xattrs)
+        metadata = {name: value for name, value in found.metadata.items() if name != DIGEST}
+        marked = wanted.digest is not None and found.metadata.get(DIGEST) == wanted.digest.hex()
         return Row(
             kind=Kind.FILE,
             size=found.size,
             mode=_FILE_MODE,
             mtime=found.modified,
-            xattrs=xattrs_of(found),
-            inode=inode_of(found.etag),
-            digest=_hex(digest),
+            content=marked or etag_tells(wanted.inode, wanted.xattrs, found.etag),
+            attributes=(found.headers, metadata) == (stored.headers, stored.metadata),
         )
 
 
@@ -165,7 +176,7 @@ class TreeForm:
         typed = {"ContentType": "application/x-directory"} if rows.kind[i] == Kind.DIRECTORY else {}
         return typed | {"Metadata": metadata}
 
-    def row(self, found: Found) -> Row:
+    def row(self, found: Found, wanted: Wanted) -> Row:
         """What metadata say, and of what others put there, what there is."""
         said = found.metadata
         mode = _number(said.get("mode"), 8)
@@ -180,7 +191,7 @@ class TreeForm:
             mtime=seconds,
             mtime_ns=ns,
             target=found.data if kind == Kind.SYMLINK else None,
-            digest=_hex(said.get(DIGEST)),
+            content=said[DIGEST] == wanted.digest.hex() if DIGEST in said and wanted.digest else None,
         )
 
 
@@ -191,9 +202,18 @@ def fitting(key: str) -> str:
     return key
 
 
-def etag_tells(rows: Rows, i: int, etag: str) -> bool:
+def stored_with(xattrs: bytes | None) -> Stored:
+    """Headers and metadata out of the attributes that the source made of them."""
+    kept = {name.removeprefix(b"user.s3.").decode(): value for name, value in decode_xattrs(xattrs).items()}
+    headers = {name: value.decode() for name, value in kept.items() if name.startswith("content-") or name in _HEADERS}
+    version = kept.get("version-id")
+    return Stored(headers, json.loads(kept.get("metadata", b"{}")), version.decode() if version else None)
+
+
+def etag_tells(inode: int, xattrs: bytes | None, etag: str) -> bool:
     """Whether an object of this ETag is known for the row's content, as the source's listing had it."""
-    return rows.inode[i] == inode_of(etag)
+    del xattrs
+    return inode == inode_of(etag)
 
 
 def _quoted(found: re.Match[str]) -> str:
@@ -214,10 +234,3 @@ def _time(text: str | None) -> tuple[int, int] | None:
         return None
     ns = int(found[2]) * _BILLION + int((found[3] or "").ljust(9, "0"))
     return divmod(-ns if found[1] else ns, _BILLION)
-
-
-def _hex(text: str | None) -> bytes | None:
-    try:
-        return bytes.fromhex(text) if text else None
-    except ValueError:
-        return None

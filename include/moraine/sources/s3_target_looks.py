@@ -17,7 +17,7 @@ from moraine.errors import SourceVanished
 from moraine.model.entry import Kind, join_path, split_path
 from moraine.sources.s3_client import ChangedMeanwhile, S3Bucket
 from moraine.sources.s3_sending import Sending
-from moraine.sources.s3_target_forms import NOTHING, Form, Row
+from moraine.sources.s3_target_forms import NOTHING, Form, Row, Wanted
 from moraine.sources.s3_writer import PART, Refused
 from moraine.sources.target import FOUND, Asked, Extra
 
@@ -58,25 +58,27 @@ class S3Looker:
         self._markers = markers
         self._known: list[_Keys] = []
 
-    def look(self, directory: bytes, names: Sequence[bytes], kinds: Sequence[int]) -> pa.RecordBatch:
+    def look(self, directory: bytes, rows: pa.Table) -> pa.RecordBatch:
         """What is at these names."""
         level = self._level(self._root + self._form.prefix(directory))
+        wanted = [Wanted(*row) for row in zip(*(rows[name].to_pylist() for name in Wanted._fields), strict=True)]
         asked: list[tuple[int, str]] = []
-        rows = [NOTHING] * len(names)
-        for i, name in enumerate(names):
-            if kinds[i] == Kind.DIRECTORY:
+        found = [NOTHING] * len(wanted)
+        for i, name in enumerate(rows["name"].to_pylist()):
+            if wanted[i].kind == Kind.DIRECTORY:
                 prefix = self._root + self._form.prefix(join_path(directory, name))
                 if prefix == self._root or prefix in level.prefixes or prefix == level.prefix:
-                    rows[i] = Row(Kind.DIRECTORY, mode=None if prefix == self._root else 0)
+                    found[i] = Row(Kind.DIRECTORY, mode=None if prefix == self._root else 0)
                     asked += [(i, prefix)] * (self._markers and prefix != self._root)
                 continue
             with suppress(Refused):  # what can have no key is not there
                 key = self._root + self._form.key(directory, name)
                 asked += [(i, key)] * (key in level.sizes)
-        for (i, _), row in zip(asked, self._sending.each(self._head, [key for _, key in asked]), strict=True):
+        heads = self._sending.each(self._head, [(key, wanted[i]) for i, key in asked])
+        for (i, _), row in zip(asked, heads, strict=True):
             if row.kind:
-                rows[i] = row._replace(kind=Kind.DIRECTORY) if kinds[i] == Kind.DIRECTORY else row
-        columns = zip(*rows, strict=True) if rows else [[] for _ in FOUND]
+                found[i] = row._replace(kind=Kind.DIRECTORY) if wanted[i].kind == Kind.DIRECTORY else row
+        columns = zip(*found, strict=True) if found else [[] for _ in FOUND]
         arrays = [pa.array(column, field.type) for column, field in zip(columns, FOUND, strict=True)]
         return pa.RecordBatch.from_arrays(arrays, schema=FOUND)
 
@@ -91,11 +93,12 @@ class S3Looker:
         except (Refused, SourceVanished):
             return None
 
-    def _head(self, key: str) -> Row:
+    def _head(self, asked: tuple[str, Wanted]) -> Row:
+        key, wanted = asked
         try:
-            row = self._form.row(self._bucket.look(key))
+            row = self._form.row(self._bucket.look(key), wanted)
             if row.kind == Kind.SYMLINK:
-                row = self._form.row(self._bucket.read(key, 0, _LONGEST_LINK))
+                row = self._form.row(self._bucket.read(key, 0, _LONGEST_LINK), wanted)
             return row
         except SourceVanished:
             return NOTHING

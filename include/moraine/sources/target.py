@@ -33,10 +33,13 @@ FOUND = pa.schema(
         pa.field("target", pa.binary()),
         pa.field("xattrs", pa.binary()),
         pa.field("unfinished", pa.bool_()),  # a directory that a restore made and has not finished
-        pa.field("inode", pa.uint64()),  # of an object: what its ETag makes it, and then time tells nothing; else null
-        pa.field("digest", pa.binary()),  # of the content, where a restore has written it down; else null
+        pa.field("content", pa.bool_()),  # whether a file's content is the row's; null: size and time tell
+        pa.field("attributes", pa.bool_()),  # of an object, whether headers and metadata are the row's; else null
     ]
 )
+
+
+LOOKED_FOR = ("name", "kind", "inode", "xattrs", "digest")  # columns of what a target is asked for
 
 
 class Verdict(IntEnum):
@@ -205,11 +208,8 @@ class Content(Protocol):
 class TargetReader(Protocol):
     """Looks at what is in the target, before a restore or after it. Follows no symlink."""
 
-    def look(self, directory: bytes, names: Sequence[bytes], kinds: Sequence[int]) -> pa.RecordBatch:
-        """What is at these names (FOUND, one row per name) of a directory that is there.
-
-        `kinds` are what the snapshot has there: in a bucket a file and a directory may have the same name.
-        """
+    def look(self, directory: bytes, rows: pa.Table) -> pa.RecordBatch:
+        """What is in the places of some rows (LOOKED_FOR) of a directory that is there: FOUND, row by row."""
 
     def beside(self, asked: Asked) -> Beside:
         """Get ready to find extras inside what was asked for."""

@@ -72,16 +72,15 @@ def judge(
     same_time = same_second & (here["mtime_ns"] == there["mtime_ns"])
     newer = (here["mtime"] > there["mtime"]) | same_second & (here["mtime_ns"] > there["mtime_ns"])
     content = kind == there["kind"]
-    timeless = np.asarray(found["inode"].is_valid())  # an object: its time is when it was put there
-    as_named = np.asarray(pc.fill_null(pc.equal(found["inode"], window.table["inode"].take(pa.array(rows))), False))
-    as_said = np.asarray(pc.fill_null(pc.equal(found["digest"], window.table["digest"].take(pa.array(rows))), False))
-    equal = as_said | np.where(timeless, as_named, same_time)
+    equal = np.asarray(pc.coalesce(found["content"], pa.array(same_time)))
+    timeless = np.asarray(found["attributes"].is_valid())  # an object: its time is when it was put there
     content &= (kind != Kind.FILE) | equal & (here["size"] == there["size"])
     content &= (kind != Kind.SYMLINK) | _equal(window, "target", rows, found)
     content &= ~np.isin(kind, (Kind.CHARACTER_DEVICE, Kind.BLOCK_DEVICE)) | (here["rdev"] == there["rdev"])
     same = content & (same_time | timeless)
     if facts.xattrs:
-        same &= _equal(window, "xattrs", rows, found)
+        xattrs = pa.array(_equal(window, "xattrs", rows, found))
+        same &= np.asarray(pc.coalesce(found["attributes"], xattrs))
     same &= (kind == Kind.SYMLINK) | (here["mode"] == there["mode"])
     if facts.owners:
         same &= (here["uid"] == there["uid"]) & (here["gid"] == there["gid"])

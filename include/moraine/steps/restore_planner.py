@@ -12,7 +12,18 @@ from moraine.engine.selection import Mask, Selection
 from moraine.errors import RestoreError
 from moraine.model.entry import Kind, State
 from moraine.repository.manifest import Manifest
-from moraine.sources.target import FOUND, SAMPLES, Beside, Code, Extra, Notes, TargetFacts, TargetReader, Verdict
+from moraine.sources.target import (
+    FOUND,
+    LOOKED_FOR,
+    SAMPLES,
+    Beside,
+    Code,
+    Extra,
+    Notes,
+    TargetFacts,
+    TargetReader,
+    Verdict,
+)
 from moraine.steps.restore_judge import (
     HERE,
     LINK,
@@ -144,7 +155,7 @@ class Planner:
                 continue
             if gone:
                 gone.known(directory, window.names[start:end].to_pylist(), window.kind[start:end].tolist())
-            found = reader.look(directory, window.names.take(pa.array(rows)).to_pylist(), window.kind[rows].tolist())
+            found = reader.look(directory, window.table.select(LOOKED_FOR).take(pa.array(rows)))
             for at in np.flatnonzero(folder[rows]).tolist():
                 row = int(rows[at])
                 verdicts[row] = self._directory(window, row, found.slice(at, 1).to_pylist()[0], asked=bool(chosen[row]))
