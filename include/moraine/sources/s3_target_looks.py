@@ -6,10 +6,12 @@ which several are under way at once. So keys that are not there yet cost nothing
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
+import numpy as np
 import pyarrow as pa
 from blake3 import blake3
 
@@ -173,7 +175,10 @@ class S3Content:
 
 
 class S3Beside:
-    """Finds keys that the snapshot has not (`sources.target.Beside`); holds 8 bytes for each that it has."""
+    """Finds keys that the snapshot has not (`sources.target.Beside`).
+
+    It holds 8 bytes for each object of the snapshot, and a number for each directory.
+    """
 
     def __init__(self, bucket: S3Bucket, root: str, form: Form, asked: Asked) -> None:
         """Nothing is listed yet."""
@@ -181,7 +186,7 @@ class S3Beside:
         self._root = root
         self._form = form
         self._asked = asked
-        self._objects: set[int] = set()
+        self._objects = array("Q")
         self._folders = {_short("")}
         self._covered: tuple[bytes, bool] | None = None
 
@@ -191,13 +196,13 @@ class S3Beside:
             if kind == Kind.DIRECTORY:
                 self._folders.add(_short(self._form.prefix(join_path(directory, name))))
             else:
-                self._objects.add(_short(self._form.key(directory, name)))
+                self._objects.append(_short(self._form.key(directory, name)))
 
     def extras(self, there: Iterable[bytes]) -> list[Extra]:
         """Everything else under the prefix, neighbours that have a beginning of their own as one."""
         del there  # what is under the prefix is seen anyhow
         found: list[Extra] = []
-        for key, size in self._listed():
+        for key, size in self._strange():
             last = found[-1] if found else None
             if last and last.kind == Kind.DIRECTORY and key.startswith(last.place[len(self._root) :]):
                 found[-1] = replace(last, entries=last.entries + 1, bytes=last.bytes + size)
@@ -208,21 +213,21 @@ class S3Beside:
                 found.append(Extra(directory, name, kind, 1, size, self._root + place))
         return found
 
-    def _listed(self) -> Iterator[tuple[str, int]]:
-        """Keys without the target's prefix, in byte order."""
-        token = None
+    def _strange(self) -> Iterator[tuple[str, int]]:
+        """Keys, without the target's prefix and in byte order, that no object of the snapshot has."""
+        objects, token = np.sort(np.array(self._objects, np.uint64)), None
         while True:
             page = self._bucket.page(self._root + self._form.prefix(self._asked.under), token=token)
-            for item in page.objects:
-                yield item.key[len(self._root) :], item.size
+            keys = [item.key[len(self._root) :] for item in page.objects]
+            shorts = np.array([_short(key) for key in keys], np.uint64)
+            known = np.searchsorted(objects, shorts, side="right") > np.searchsorted(objects, shorts)
+            yield from ((keys[i], page.objects[i].size) for i in np.flatnonzero(~known).tolist())
             token = page.token
             if not token:
                 return
 
     def _stranger(self, key: str) -> tuple[str, int]:
         """What of a key is not in the snapshot: its shortest beginning up to a slash, or all of it, or nothing."""
-        if _short(key) in self._objects:
-            return "", 0
         slash = key.find("/")
         while slash >= 0:
             folder = key[: slash + 1]
