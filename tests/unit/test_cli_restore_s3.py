@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable
 
 import pytest
 
-from buckets import expected_of_tree, objects, of_tree
-from command_line import Line
+from buckets import expected_of_tree, objects, of_tree, uploads
+from command_line import Line, spawn
 from servers import S3Server, told
 
 Aws = tuple[S3Server, str]
@@ -50,6 +52,26 @@ def test_a_tree_becomes_objects(bare: Line, aws: Aws, monkeypatch: pytest.Monkey
     assert bare.err == ""
     assert of_tree(server.client, bucket) == expected_of_tree(bare.source, markers=True)
     assert server.client.head_object(Bucket=bucket, Key="deep/")["StorageClass"] == "STANDARD_IA"
+
+
+@pytest.mark.slow
+def test_killed_and_gone_on_with(bare: Line, aws: Aws) -> None:
+    server, bucket = aws
+    for number in range(3):
+        (bare.source / f"big{number}").write_bytes(os.urandom(60 << 20))
+    bare("backup", str(bare.source))
+    words = ["restore", "latest", "--to", f"s3://{bucket}", "--to-endpoint-url", server.endpoint_url]
+    process = spawn(*words, environ=bare.environ)
+    deadline = time.monotonic() + 60
+    while not (left := uploads(server.client, bucket)) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.kill()
+    process.communicate()
+    assert left, "it was over before it could be killed"
+    assert uploads(server.client, bucket)
+    bare(*words, "--verify")
+    assert uploads(server.client, bucket) == []
+    assert of_tree(server.client, bucket) == expected_of_tree(bare.source)
 
 
 @pytest.mark.parametrize(

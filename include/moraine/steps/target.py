@@ -20,13 +20,10 @@ def open_target(
     repository: Repository,
     snapshot: Snapshot,
     *,
-    session: Any | None = None,
-    environ: Mapping[str, str] | None = None,
-    endpoint_url: str | None = None,
-    region: str | None = None,
     delete: bool = False,
     markers: bool = False,
     storage_class: str | None = None,
+    **connected: Any,
 ) -> Target:
     """The target of a restore; nothing is looked at yet.
 
@@ -34,41 +31,62 @@ def open_target(
         place: a directory, or s3://bucket/prefix.
         repository: where the snapshot is; it must not lie in the way.
         snapshot: what is restored: of a bucket or of a directory, which makes different keys.
-        session: a boto3 session for a target in S3.
-        environ: where AWS_ACCESS_KEY_ID, AWS_PROFILE, AWS_ENDPOINT_URL … are looked up without one.
-        endpoint_url: the S3 server of the target.
-        region: the bucket's region.
         delete: whether extras will be deleted.
         markers: in S3, an empty object for each directory of a tree.
         storage_class: in S3, of new objects.
+        connected: how a bucket is reached, see `connect`.
 
     Raises:
         ConfigError: the place is none, or is one with the repository.
     """
-    if not place.startswith(_S3):
-        from moraine.sources.posix_target import PosixTarget
+    if place.startswith(_S3):
+        bucket, prefix = _bucket_of(place)
+        _stay_apart(place, repository.store.url, delete=delete)
+        from moraine.sources.s3_target import S3Target
 
-        if markers or storage_class:
-            raise ConfigError("directory markers and storage classes are for buckets", hint="leave them out")
-        return PosixTarget(os.path.abspath(place))
+        return S3Target(
+            bucket,
+            prefix,
+            client=partial(connect, **connected),
+            objects=snapshot.source.startswith(_S3),
+            markers=markers,
+            storage_class=storage_class,
+        )
+    if markers or storage_class:
+        raise ConfigError("directory markers and storage classes are for buckets", hint="leave them out")
+    from moraine.sources.posix_target import PosixTarget
+
+    return PosixTarget(os.path.abspath(place))
+
+
+def connect(
+    *,
+    session: Any | None = None,
+    environ: Mapping[str, str] | None = None,
+    endpoint_url: str | None = None,
+    region: str | None = None,
+) -> Any:
+    """A client for a target in S3.
+
+    Args:
+        session: a boto3 session.
+        environ: where AWS_ACCESS_KEY_ID, AWS_PROFILE, AWS_ENDPOINT_URL … are looked up without one.
+        endpoint_url: the S3 server.
+        region: the bucket's region.
+    """
+    from moraine.sources.s3_client import open_client
+
+    return open_client(session=session, environ=environ or {}, region=region, endpoint_url=endpoint_url)
+
+
+def _bucket_of(place: str) -> tuple[str, str]:
+    """Bucket and prefix, byte for byte what follows the bucket and a slash."""
     bucket, _, prefix = place.removeprefix(_S3).partition("/")
     if not bucket or "@" in bucket:
         raise ConfigError(
             "a target in S3 is s3://bucket/prefix", hint="credentials come from a connection, a profile or AWS_*"
         )
-    _stay_apart(place, repository.store.url, delete=delete)
-    from moraine.sources.s3_client import open_client
-    from moraine.sources.s3_target import S3Target
-
-    client = partial(open_client, session=session, environ=environ or {}, region=region, endpoint_url=endpoint_url)
-    return S3Target(
-        bucket,
-        prefix,
-        client=client,
-        objects=snapshot.source.startswith(_S3),
-        markers=markers,
-        storage_class=storage_class,
-    )
+    return bucket, prefix
 
 
 def _stay_apart(place: str, repository: str, *, delete: bool) -> None:
