@@ -1,4 +1,4 @@
-"""From a policy and Airflow connections to an opened repository and its source."""
+"""From a policy and Airflow connections to an opened repository, its source, and the target of a restore."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ from airflow.sdk import Connection
 
 from moraine.errors import ConfigError
 from moraine.model.policy import Policy, RepositoryAddress
+from moraine.model.snapshot import Snapshot
 from moraine.repository.repository import Repository
 from moraine.sources.base import Source
+from moraine.sources.target import Target
 from moraine.steps.passphrase import read_passphrase
 from moraine.steps.source import open_source
+from moraine.steps.target import open_target
 from moraine.stores.base import Store
 from moraine.stores.metered import Meter
 from moraine.stores.open import open_store
@@ -41,6 +44,32 @@ def open_policy_source(policy: Policy) -> Source:
     named = {"endpoint_url": source.endpoint_url or place.endpoint_url, "region": source.region or place.region}
     placed = policy.model_copy(update={"source": source.model_copy(update=named)})
     return open_source(placed, session=place.session(), environ=place.environ)
+
+
+def open_restore_target(
+    place: str,
+    repository: Repository,
+    snapshot: Snapshot,
+    *,
+    connection: str | None,
+    delete: bool,
+    markers: bool,
+    storage_class: str | None,
+) -> Target:
+    """The target of a restore; a bucket takes credentials and endpoint from a connection, or from the AWS chain."""
+    named = read_aws_connection(connection) if connection else None
+    return open_target(
+        place,
+        repository,
+        snapshot,
+        session=named.session() if named else None,
+        environ=named.environ if named else os.environ,
+        endpoint_url=named.endpoint_url if named else None,
+        region=named.region if named else None,
+        delete=delete,
+        markers=markers,
+        storage_class=storage_class,
+    )
 
 
 def open_address(address: RepositoryAddress) -> Store:
