@@ -54,7 +54,7 @@ def _head(report: Json) -> str:
         "random": f"drawn from all {report['candidates']}",
         "stratified": f"drawn by age and size from all {report['candidates']}",
         "named": "asked for by name",
-    }[report["pick"]]
+    }[report["pick"] if report["candidates"] > 1 else "latest"]
     age = parse_time(report["started_at"]) - parse_time(report["window_end"])
     return (
         f'<div class="head"><div><h1>Restore drill of {escape(report["policy"])}</h1>'

@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from moraine.errors import RestoreError
+from moraine.model.entry import Kind
 from moraine.sources.posix_target import PosixTarget
+from moraine.sources.target import Extra
 
 
 @contextmanager
@@ -35,7 +37,7 @@ def remove_tree(path: Path) -> None:
         if os.geteuid():
             _make_removable(path)
         with PosixTarget(path.parent).writer(owners="keep") as writer:
-            writer.remove(b"", name)
+            writer.remove(Extra(b"", name, Kind.DIRECTORY, 1, 0))
     except OSError as error:
         raise _unusable(path, error) from error
     if path.exists():
