@@ -331,6 +331,13 @@ class ProofFailed(MoraineError, Terminal):
     exit_code = 70
 
 
+class ObjectiveMissed(MoraineError, Terminal):
+    """What was promised of recovery (rpo, rto) does not hold."""
+
+    code = "objective-missed"
+    exit_code = 80
+
+
 class Cancelled(MoraineError, Terminal):
     """The user or the scheduler stopped the run."""
 

@@ -21,7 +21,7 @@ from moraine.errors import ConfigError
 
 if TYPE_CHECKING:
     from moraine.cli.unlocking import Unlocking
-    from moraine.model.policy import Policy
+    from moraine.model.policy import BrokenPolicy, Policy
     from moraine.repository.repository import Repository
     from moraine.stores.base import Store
     from moraine.stores.metered import Meter
@@ -104,13 +104,19 @@ class Context:
         Raises:
             ConfigError: there is none, or its file is broken.
         """
-        from moraine.model.policy import load_policies, load_policy
+        from moraine.model.policy import load_policy
         from moraine.steps.policies import choose_policy, policy_folder
 
         if os.sep in name or name.endswith((".yaml", ".yml")) or os.path.isfile(name):
             return load_policy(name)
-        folder = policy_folder(self.environ)
-        return choose_policy(name, *load_policies(folder), folder)
+        return choose_policy(name, *self.all_policies(), policy_folder(self.environ))
+
+    def all_policies(self) -> tuple[list[Policy], list[BrokenPolicy]]:
+        """The policies in MORAINE_POLICIES or include/policies, and the files there that hold none."""
+        from moraine.model.policy import load_policies
+        from moraine.steps.policies import policy_folder
+
+        return load_policies(policy_folder(self.environ))
 
     def passphrase(self, path: str | None) -> bytes:
         """The passphrase in the file at `path` or MORAINE_PASSPHRASE_FILE, else as typed. Raises ConfigError."""

@@ -34,6 +34,7 @@ VERBS = {
     "forget": "forget snapshots by name or by rules",
     "retain": "forget what a policy's rules no longer keep",
     "coverage": "show which windows of a policy's schedule have a snapshot",
+    "status": "show how policies stand against their objectives (rpo, rto)",
     "policy": "check, explain and describe policy files",
 }
 
@@ -41,7 +42,7 @@ _EPILOG = """\
 The command of a checkout also has: run POLICY, up, airflow, test, lint (`./moraine run --help`).
 
 Exit codes: 0 all well, 2 wrong usage, 3 committed but some files could not be read, 10 policy or flags, 20 source,
-30-35 store, 40-47 repository, 50-51 damaged data, 60-62 restore, 70 proof, 130 stopped, 141 output closed.
+30-35 store, 40-47 repository, 50-51 damaged data, 60-62 restore, 70 proof, 80 objective, 130 stopped, 141 output closed.
 docs/ERRORS.md lists every error.
 """
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from moraine.cli.context import Context
 from moraine.cli.text import table
-from moraine.errors import MoraineError
+from moraine.errors import MoraineError, ObjectiveMissed
 
 if TYPE_CHECKING:
     from moraine.model.policy import Policy
 
-MISSED = 80
+MISSED = ObjectiveMissed.exit_code
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,8 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """A line for each policy; a repository that cannot be read is one too, and no reason to leave out the others."""
-    policies = [context.find_policy(name) for name in args.policy] if args.policy else context.policies()
+    if args.policy:
+        policies, broken = [context.find_policy(name) for name in args.policy], []
+    else:
+        policies, broken = context.all_policies()
     found = [_standing(policy, args, context) for policy in policies]
+    found += [_unknown(file.path.stem, file.error) for file in broken]
     if context.out.as_json:
         context.out.json(found)
     else:
@@ -42,8 +46,12 @@ def _standing(policy: Policy, args: argparse.Namespace, context: Context) -> dic
     try:
         return to_dict(standing(context.open_policy_repository(args, policy), policy, now=context.clock()))
     except MoraineError as error:
-        unknown = dict.fromkeys(("rpo", "rto", "snapshots", "newest", "proven", "age", "forecast"))
-        return {"policy": policy.policy, "met": False, **unknown, "misses": [], "error": error.to_dict()}
+        return _unknown(policy.policy, error)
+
+
+def _unknown(name: str, error: MoraineError) -> dict[str, Any]:
+    nothing = dict.fromkeys(("rpo", "rto", "snapshots", "newest", "proven", "age", "forecast"))
+    return {"policy": name, "met": False, **nothing, "misses": [], "error": error.to_dict()}
 
 
 def _row(found: dict[str, Any]) -> list[str]:

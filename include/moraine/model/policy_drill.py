@@ -91,3 +91,6 @@ class Objectives(Part):
         validate_default=True,
         description="time the store needs to bring packs back from a cold tier; added to every forecast",
     )
+    heartbeat: Annotated[str, Field(pattern=r"^https?://[^\s]+$")] | None = Field(
+        None, description="URL fetched at every look at which all of this holds; a monitor there misses it otherwise"
+    )

@@ -225,6 +225,11 @@ class Notify(Part):
         Field(None, description="import path of a provider's notifier, instead of `email`")
     )
     arguments: dict[str, str | int | bool | list[str]] = Field({}, description="what that notifier is made with")
+    on: tuple[Literal["failure", "objective", "digest"], ...] = Field(
+        ("failure", "objective"),
+        min_length=1,
+        description="failure: of a run; objective: rpo or rto missed, and met again; digest: the week, every Monday",
+    )
 
     @model_validator(mode="after")
     def _one_way(self) -> Notify:
@@ -258,7 +263,7 @@ class Policy(Part):
     objectives: Objectives = Field(Objectives(), description="how old and how slow a recovery may be")
     keep: Keep | None = Field(None, description="which snapshots are kept; none: all of them, for ever")
     shards: Shards = Field(Shards(), description="how a run is cut into tasks")
-    notify: tuple[Notify, ...] = Field((), description="who is told when a run has failed")
+    notify: tuple[Notify, ...] = Field((), description="who is told when a run has failed or an objective is missed")
 
     @property
     def digest(self) -> str:

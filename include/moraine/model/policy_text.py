@@ -27,7 +27,7 @@ def explain(policy: Policy) -> str:
     ]
     if policy.notify:
         ways = [_listed(list(one.email), 3) if one.email else str(one.notifier) for one in policy.notify]
-        lines.append(f"Told of failures: {_listed(ways, len(ways))}.")
+        lines.append(f"Told: {_listed(ways, len(ways))}.")
     return "\n".join(lines)
 
 

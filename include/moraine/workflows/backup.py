@@ -42,6 +42,7 @@ def build_backup_dag(policy: Policy) -> DAG:
         max_active_runs=1,  # the second of two runs at once would copy what the first is copying
         dagrun_timeout=LONGEST_RUN,
         on_failure_callback=failure_notifiers(policy) or None,
+        deadline=_deadline(policy),
         default_args={**task_defaults(policy.owner or "moraine"), **BACKUP_FIRST},
         tags=["moraine", "backup", *policy.tags],
         params=_form(),
@@ -89,6 +90,15 @@ def _timetable(schedule: Schedule | None) -> CronDataIntervalTimetable | None:
 
 def _start(schedule: Schedule | None) -> datetime:
     return (first_instant(schedule) if schedule else None) or _LONG_AGO
+
+
+def _deadline(policy: Policy) -> DeadlineAlert | None:
+    """A run has to end before what the run before it made is too old: its window's start and the objective later."""
+    rpo, scheduled = policy.objectives.rpo, policy.schedule and policy.schedule.cron
+    if rpo is None or not scheduled or not any("objective" in one.on for one in policy.notify):
+        return None
+    callback = SyncCallback(f"{late_run.__module__}.{late_run.__name__}", {"policy": policy.policy})
+    return DeadlineAlert(DeadlineReference.DAGRUN_LOGICAL_DATE, rpo, callback, name="rpo")
 
 
 def _page(policy: Policy) -> str:

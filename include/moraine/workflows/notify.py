@@ -1,14 +1,16 @@
-"""Who is told that a backup or a drill has failed: the policy's `notify`, as Airflow notifiers.
+"""Who is told what: the policy's `notify`, as Airflow notifiers.
 
-Airflow calls them in its DAG processor, once for a run that has failed. They are made while the DAG is parsed, so that
+Of a failed run Airflow tells them itself, once, in its DAG processor. They are made while the DAG is parsed, so that
 one that cannot be made is an import error today and not silence on the night that fails. Imports no notifier unless a
 policy names one.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from html import escape
 from importlib import import_module
-from typing import Any
+from typing import Any, Literal
 
 from moraine.errors import ConfigError
 from moraine.model.policy import Notify, Policy
@@ -40,19 +42,33 @@ written by <code>./moraine drill {policy} --show latest --report drill.html</cod
 
 
 def failure_notifiers(policy: Policy, *, of: str = "backup") -> list[Any]:
-    """The notifiers of a policy's backup or drill. Raises ConfigError when one cannot be made."""
-    return [_mail(policy.policy, one, of) if one.email else _other(policy.policy, one) for one in policy.notify]
+    """Who is told of a failed run of a policy's backup or drill. Raises ConfigError when one cannot be made."""
+    made = [_failure_mail(policy.policy, one, of) if one.email else _other(policy.policy, one) for one in policy.notify]
+    return [notifier for notifier, one in zip(made, policy.notify, strict=True) if "failure" in one.on]
 
 
-def _mail(policy: str, notify: Notify, of: str) -> Any:
+def tell(policy: Policy, of: Literal["objective", "digest"], subject: str, text: str, context: Mapping[str, Any]) -> int:
+    """Tell whoever the policy names, now; how many. In templates `reason` is the text. Raises what a notifier raises."""
+    told = [one for one in policy.notify if of in one.on]
+    for one in told:
+        body = f"<pre>{escape(text)}</pre>"
+        notifier = _mail(one, subject, "{{ body }}") if one.email else _other(policy.policy, one)
+        notifier({**context, "reason": text, "body": body})
+    return len(told)
+
+
+def _failure_mail(policy: str, notify: Notify, of: str) -> Any:
     from airflow.configuration import conf
-    from airflow.providers.smtp.notifications.smtp import SmtpNotifier
 
     base = (conf.get("api", "base_url", fallback="") or "").rstrip("/")
     text = (_DRILL_MAIL if of == "drill" else _MAIL).format(policy=policy, base=base)
-    return SmtpNotifier(
-        to=list(notify.email), subject=_SUBJECT.format(of=of.capitalize(), policy=policy), html_content=text
-    )
+    return _mail(notify, _SUBJECT.format(of=of.capitalize(), policy=policy), text)
+
+
+def _mail(notify: Notify, subject: str, content: str) -> Any:
+    from airflow.providers.smtp.notifications.smtp import SmtpNotifier
+
+    return SmtpNotifier(to=list(notify.email), subject=subject, html_content=content)
 
 
 def _other(policy: str, notify: Notify) -> Any:
