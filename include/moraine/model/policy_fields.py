@@ -95,6 +95,19 @@ class PosixSource(Part):
         return f"posix:{self.path}"
 
 
+class S3Inventory(Part):
+    """Lists of a bucket that S3 Inventory publishes."""
+
+    url: str = Field(
+        pattern=r"^s3://[^/]+/.*",
+        description="s3://bucket/ and what the folders like 2026-01-31T00-00Z lie in (the newest counts), or the key "
+        "of one manifest.json",
+    )
+    max_age: Duration = Field(
+        timedelta(days=2), description="how much older than the window's end it may be; the run fails when it is older"
+    )
+
+
 class S3Source(Part):
     """A bucket, or the keys under a prefix of it."""
 
@@ -104,6 +117,10 @@ class S3Source(Part):
     endpoint_url: str | None = Field(None, description="address of an S3 server that is not AWS")
     region: str | None = Field(None, description="region of the bucket")
     connection: str | None = Field(None, description="Airflow connection that holds the credentials")
+    history: bool = Field(
+        False, description="read a bucket that keeps versions as it was at the end of each window, also long after it"
+    )
+    inventory: S3Inventory | None = Field(None, description="list the bucket by S3 Inventory instead of asking it")
     exclude: tuple[str, ...] = Field((), description="globs in order, like .gitignore; a leading ! takes back in")
     iexclude: tuple[str, ...] = Field((), description="more globs, for which upper and lower case are the same")
     exclude_files: Paths = Field((), description="files that hold such globs, one per line")

@@ -44,6 +44,11 @@ def _what(source: PosixSource | S3Source) -> str:
         without.append(f"files larger than {format_size(source.exclude_larger_than)}")
     if without:
         text += " except " + _listed(without, len(without))
+    if isinstance(source, S3Source) and source.history:
+        text += ", as it was at the end of each window, from the versions that the bucket keeps"
+    if isinstance(source, S3Source) and source.inventory:
+        age = format_duration(source.inventory.max_age)
+        text += f", listed by the inventory at {source.inventory.url} (at most {age} old)"
     if isinstance(source, PosixSource) and source.one_file_system:
         text += ", staying on its file system"
     if isinstance(source, PosixSource) and source.must_be_mount:
