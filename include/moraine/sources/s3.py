@@ -41,7 +41,6 @@ class S3Source:
         client: Callable[[], Any],
         history: bool = False,
         inventory: InventoryPlace | None = None,
-        scratch: str | None = None,
     ) -> None:
         """Describe the source; nothing is looked at yet.
 
@@ -52,7 +51,6 @@ class S3Source:
             client: makes a boto3 client for S3, once.
             history: read the bucket as it was at the instant given to `as_of`, from the versions it keeps.
             inventory: where lists of the bucket are found, in place of listing it.
-            scratch: folder for lists that have to be sorted; the system's when None.
         """
         self.bucket = bucket
         self.prefix = prefix + "/" if prefix and not prefix.endswith("/") else prefix
@@ -60,7 +58,6 @@ class S3Source:
         self._make = client
         self._history = history
         self._inventory = inventory
-        self._scratch = scratch
         self._at = _NO_TIME
         self._remarks: Remarks = []  # of the last listing; shared with what `as_of` gives
 
@@ -111,7 +108,7 @@ class S3Source:
         if not self._history and not self._inventory:
             yield self._objects
             return
-        with TemporaryDirectory(prefix="moraine-list-", dir=self._scratch) as folder:
+        with TemporaryDirectory(prefix="moraine-list-") as folder:
             yield SortedObjects(sort_objects(self._rows(remarks), Path(folder)))
 
     def _rows(self, remarks: Remarks) -> Iterator[pa.RecordBatch]:

@@ -56,6 +56,9 @@ def _tables(path: Path, kind: str, columns: Columns) -> Iterator[pa.Table]:
         return
     names = columns.names
     with pa.CompressedInputStream(pa.OSFile(str(path)), "gzip") as stream:
+        if not stream.read(1):  # a bucket without objects: no row, and Arrow wants one
+            return
+    with pa.CompressedInputStream(pa.OSFile(str(path)), "gzip") as stream:
         reader = csv.open_csv(
             stream,
             csv.ReadOptions(column_names=names, block_size=8 << 20),
