@@ -269,7 +269,7 @@ def test_columns_that_changes_are_told_by_have_to_be_there(published: Published,
         del found[missing]
         found.pop("storage_class")  # this one may be missing
     published.publish(rows)
-    with pytest.raises(SourceError, match="it has no column (Size|Last modified|ETag): choose them"):
+    with pytest.raises(SourceError, match=r"it has no column (Size|Last modified|ETag): choose them"):
         published.listed()
 
 

@@ -43,6 +43,7 @@ class Bucket:
     server: S3Server
     name: str
     prefix: str = ""
+    list_shards: int = 1
     reads: list[str] = field(default_factory=list)
     parts: dict[str, Any] = field(default_factory=dict)
     before_read: Callable[[str], None] = lambda key: None
@@ -64,7 +65,13 @@ class Bucket:
     def policy(self) -> Policy:
         source = {"kind": "s3", "bucket": self.name, "prefix": self.prefix, "endpoint_url": self.server.endpoint_url}
         return Policy.model_validate(
-            {"policy": "lake", "source": source | self.parts, "repository": {"url": "memory://"}, "rehash": 0.0}
+            {
+                "policy": "lake",
+                "source": source | self.parts,
+                "repository": {"url": "memory://"},
+                "rehash": 0.0,
+                "shards": {"list": self.list_shards},
+            }
         )
 
     def source(self) -> S3Source:
@@ -144,10 +151,13 @@ def test_nights_read_what_has_changed_and_no_more(bucket: Bucket, tmp_path: Path
     }
 
 
-@pytest.mark.parametrize("page", [3, 1000])
+@pytest.mark.parametrize(("page", "shards"), [(3, 1), (3, 4), (1000, 1)])
 def test_odd_keys_are_kept_and_restore_into_a_directory(
-    bucket: Bucket, page: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bucket: Bucket, page: int, shards: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    bucket.list_shards = shards
+    keys = ODD if shards == 1 else ODD[:-1]  # the last one alone is 500 levels, for every shard
+    keys = ODD if shards == 1 else ODD[:-1]  # the last one alone is 500 levels for every shard
     whole = S3Bucket.page
 
     def paged(self: S3Bucket, prefix: str, **more: Any) -> Page:
@@ -155,14 +165,15 @@ def test_odd_keys_are_kept_and_restore_into_a_directory(
 
     monkeypatch.setattr(S3Bucket, "page", paged)
     monkeypatch.setattr(s3_listing, "_SUBTREE_PAGES", 1)
-    for key in ODD:
+    for key in keys:
         bucket.put(key)
+    assert len(bucket.source().shards(shards)) == shards
     night = bucket.night()
-    assert (night.files, night.exit_code) == (len(ODD), 0)
+    assert (night.files, night.exit_code) == (len(keys), 0)
     assert bucket.night().changed == 0
     restore(bucket.repository, night.snapshot, tmp_path / "out")
     assert os.listdir(tmp_path) == ["out"]
-    assert tree(tmp_path / "out") == {key: b"body of " + key.encode() for key in ODD}
+    assert tree(tmp_path / "out") == {key: b"body of " + key.encode() for key in keys}
 
 
 @pytest.mark.parametrize("prefix", ["data", "data/", "data//", "/"])

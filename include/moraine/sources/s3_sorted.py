@@ -29,7 +29,8 @@ OBJECTS = pa.schema(
         pa.field("deleted", pa.bool_(), nullable=False),  # a delete marker
     ]
 )
-_RUN_ROWS = 1 << 20
+_RUN_ROWS = 1 << 19
+_STEP_ROWS = 1 << 12  # of a run, in one round of the merge: a round takes as many of every run
 _BATCH_ROWS = 1 << 16
 _ORDER = [("key", "ascending"), ("at", "descending"), ("latest", "descending")]
 
@@ -163,7 +164,7 @@ def _living(table: pa.Table) -> pa.Table:
 def _write(path: Path, tables: Iterable[pa.Table]) -> Path:
     with pa.ipc.new_file(str(path), OBJECTS) as writer:
         for table in tables:
-            for batch in table.combine_chunks().to_batches(_BATCH_ROWS):
+            for batch in table.combine_chunks().to_batches(_STEP_ROWS):
                 if batch.num_rows:
                     writer.write_batch(batch)
     return path
