@@ -6,7 +6,8 @@ Owns the sentences of `policy explain` and of the DAG's page. Pure; the same pol
 from __future__ import annotations
 
 from moraine.model.cron import say_cron
-from moraine.model.policy_fields import Gate, Keep, Policy, PosixSource, Prove, S3Source, Schedule, Verify
+from moraine.model.policy_fields import Gate, Keep, Policy, Prove, Schedule, Verify
+from moraine.model.policy_sources import PosixSource, S3Source
 from moraine.model.units import format_duration, format_share, format_size
 
 

@@ -61,14 +61,14 @@ class SortedObjects:
             return Page(self._objects(at, stop), [], str(stop) if stop < end else None)
         objects: list[Listed] = []
         prefixes: list[str] = []
-        while at < end and len(objects) + len(prefixes) < most:
-            key = self._key(at)
-            cut = key.find(delimiter.encode(), len(begin))
-            if cut < 0:
-                objects += self._objects(at, at + 1)
-                at += 1
+        while at < end and (room := most - len(objects) - len(prefixes)):
+            plain = self._plain(at, min(at + room, end), prefix.count(delimiter), delimiter.encode())
+            if plain:
+                objects += self._objects(at, at + plain)
+                at += plain
                 continue
-            below = key[: cut + len(delimiter)]
+            key = self._key(at)
+            below = key[: key.index(delimiter.encode(), len(begin)) + len(delimiter)]
             prefixes.append(below.decode())
             at = self._position(_after(below))
         return Page(objects, prefixes, str(at) if at < end else None)
@@ -89,6 +89,13 @@ class SortedObjects:
             else:
                 high = middle
         return int(self._starts[number]) + low
+
+    def _plain(self, at: int, stop: int, in_prefix: int, delimiter: bytes) -> int:
+        """How many rows from `at` on, within a batch, have no more than `in_prefix` delimiters in their keys."""
+        number = bisect_right(self._starts, at) - 1
+        keys = self._batches[number].column("key").slice(at - self._starts[number], stop - at)
+        hits = np.flatnonzero(pc.count_substring(keys, delimiter).to_numpy(zero_copy_only=False) > in_prefix)
+        return int(hits[0]) if len(hits) else len(keys)
 
     def _key(self, row: int) -> bytes:
         number = bisect_right(self._starts, row) - 1
