@@ -52,7 +52,7 @@ class Model:
 class Server:
     """The client of a server that lists a model, a page at a time; the events are those of botocore."""
 
-    def __init__(self, model: Model, page: int, *, grouped: bool = False) -> None:
+    def __init__(self, model: Model, page: int, *, grouped: str = "") -> None:
         self._rows, self._page, self._grouped = model.rows(), page, grouped
         self.meta = self.events = self
         self.requests = 0
@@ -66,7 +66,7 @@ class Server:
         rows = [row for row in self._rows if row[0].startswith(Prefix)]
         page = rows[start : start + self._page]
         if self._grouped:
-            page = sorted(page, key=lambda row: row[2] is None)
+            page = sorted(page, key=lambda row: row[2] is None, reverse=self._grouped == "markers first")
         names = ["DeleteMarker" if version is None else "Version" for _, _, version, _ in page]
         answer: dict[str, Any] = {"Versions": [], "DeleteMarkers": []}
         for key, at, version, latest in page:
@@ -107,11 +107,16 @@ def test_a_window_holds_what_was_there_just_before_its_end(
 
 
 @settings(deadline=None)
-@given(st.lists(st.tuples(st.sampled_from(KEYS), st.booleans(), st.just(1)), max_size=30))
-def test_a_server_that_lists_markers_apart_is_understood_by_its_times(steps: list[tuple[str, bool, int]]) -> None:
+@given(
+    st.lists(st.tuples(st.sampled_from(KEYS), st.booleans(), st.just(1)), max_size=30),
+    st.sampled_from(["versions first", "markers first"]),
+)
+def test_a_server_that_lists_markers_apart_is_understood_by_its_times(
+    steps: list[tuple[str, bool, int]], grouped: str
+) -> None:
     model = Model(steps)
     for tick, state in model.states.items():
-        assert held(Server(model, 1000, grouped=True), instant(tick)) == state
+        assert held(Server(model, 1000, grouped=grouped), instant(tick)) == state
 
 
 def test_the_end_of_a_window_is_not_in_it() -> None:
@@ -146,6 +151,17 @@ def test_what_cannot_be_known_is_counted() -> None:
     ]
     assert [item.key for item in past.objects(story)] == ["known", "same"]
     assert past.untold == 2
+
+
+def test_a_server_that_does_not_tell_when_versions_were_written_is_noticed() -> None:
+    def story(wait: int) -> Past:
+        past = Past(instant(100))
+        rows = [(f"k{n}", tick, at == 0) for n in range(5) for at, tick in enumerate((50, 50 - wait, 10))]
+        list(past.objects(s3_versions.Version(key, instant(tick), latest, None) for key, tick, latest in rows))
+        return past
+
+    assert not story(1).misdated
+    assert story(0).misdated
 
 
 @contextmanager

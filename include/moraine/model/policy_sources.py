@@ -38,6 +38,11 @@ class PosixSource(Part):
     compare: Compare = Field(Compare(), description="how changes are detected")
 
     @property
+    def history(self) -> bool:
+        """Never: what is overwritten is gone."""
+        return False
+
+    @property
     def place(self) -> str:
         """Where it is, for people."""
         return self.path

@@ -125,6 +125,11 @@ class S3Source:
                 f"{past.untold:,} key{'s' * (past.untold > 1)} may have held something at {self._at:%Y-%m-%d %H:%M:%S} "
                 "that is gone: the oldest version left is younger, and a deletion or from before versioning"
             )
+        if past.misdated:
+            remarks.append(
+                "this server seems to give replaced versions the time at which they were replaced: then windows of the "
+                "past are not read right, and `history` should be taken out of the policy"
+            )
 
     def reader(self) -> S3Reader:
         """Open a reader; it is a context manager, and for one thread."""

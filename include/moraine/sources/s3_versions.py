@@ -16,6 +16,8 @@ from moraine.errors import SourceDenied, SourceError
 from moraine.sources.s3_client import Listed, S3Bucket, listed
 
 _ELEMENT = re.compile(rb"<(Version|DeleteMarker)[\s>]")  # never text: there a `<` is escaped
+_NO_LIFECYCLE = ("NoSuchLifecycleConfiguration", "NotImplemented")  # none is set, or the server knows of none
+_PAIRS = 3  # say nothing yet
 _PARSED = "before-parse.s3.ListObjectVersions"
 
 
@@ -30,18 +32,31 @@ class Version(NamedTuple):
 
 
 class Past:
-    """What each key was at an instant. `untold` counts keys of which that is not known for sure."""
+    """What each key was at an instant.
+
+    `untold` counts keys of which that is not known for sure. Some servers give a replaced version the time at which it
+    was replaced: then the instant is not told right, and nearly every pair of a key's newest two versions shows it.
+    """
 
     def __init__(self, at: datetime) -> None:
         """Look back to just before `at`: windows are half-open."""
         self._at = at
         self.untold = 0
+        self._pairs = self._undated = 0
+
+    @property
+    def misdated(self) -> bool:
+        """Whether the server seems not to tell when versions were written."""
+        return self._pairs >= _PAIRS and self._undated > self._pairs // 2
 
     def objects(self, versions: Iterable[Version]) -> Iterator[Listed]:
         """The objects that were there, of versions that come key by key, the newest of each first."""
         key, found = None, False
         last: Version | None = None
         for version in versions:
+            if last and last.latest and last.key == version.key:
+                self._pairs += 1
+                self._undated += version.at.replace(microsecond=0) >= last.at.replace(microsecond=0)
             if version.key != key:
                 self._close(last, found)
                 key, found = version.key, False
@@ -96,7 +111,7 @@ def kept_for(bucket: S3Bucket, prefix: str) -> timedelta:
         with _allowing("s3:GetLifecycleConfiguration"), bucket.asking("look at", ""):
             rules = bucket.client.get_bucket_lifecycle_configuration(Bucket=bucket.bucket).get("Rules", ())
     except SourceError as error:
-        if error.context.get("code") == "NoSuchLifecycleConfiguration":
+        if error.context.get("code") in _NO_LIFECYCLE:
             return timedelta.max
         raise
     return min((_days(rule) for rule in rules if _concerns(rule, prefix)), default=timedelta.max)
@@ -138,11 +153,11 @@ def _in_order(answer: Mapping[str, Any]) -> list[Version]:
     versions = iter([_version(item) for item in answer.get("Versions", ())])
     markers = iter([_marker(item) for item in answer.get("DeleteMarkers", ())])
     mixed = [next(versions if is_version else markers) for is_version in answer["Order"]]
-    apart = sorted(answer["Order"], reverse=True) == answer["Order"]
+    apart = answer["Order"] in (sorted(answer["Order"]), sorted(answer["Order"], reverse=True))
     if not apart or not answer.get("Versions") or not answer.get("DeleteMarkers"):
         return mixed
-    # All versions before all markers: a server that keeps them apart (or the end of a page, where this is right too).
-    # Only times tell how they stood.
+    # All of one kind before all of the other: a server that keeps them apart (or a page where this is right too). Only
+    # times tell how they stood.
     return sorted(mixed, key=lambda version: (version.key.encode(), not version.latest, -version.at.timestamp()))
 
 

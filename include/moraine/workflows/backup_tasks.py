@@ -39,7 +39,7 @@ def open_(policy: str) -> Json:
     from moraine.steps.open import open_run
 
     bench = Bench.of(policy)
-    history = bench.source.probe().history
+    history = bench.source.probe().history if bench.policy.source.history else None
     stands = _require_needed(bench.policy, bench.repository.state, history)
     if history is not None and stands.late:
         log.warning(
