@@ -19,7 +19,7 @@ REHASH_LIMIT = 64 << 20  # bytes; larger files are not re-read as a sample
 
 REASONS = (
     "new", "type", "size", "mtime", "ctime", "inode", "was racy", "was unreadable",
-    "unreadable", "owner or mode", "times", "links", "sample", "deleted", "renamed",
+    "unreadable", "owner or mode", "times", "links", "sample", "deleted", "renamed", "failed a proof",
 )  # fmt: skip
 
 
@@ -30,6 +30,8 @@ class Rules:
     ctime: bool = True
     inode: bool = True
     rehash: float = 0.0  # share of unchanged files to re-read
+    again: pa.Array | None = None  # paths of files to re-read whatever they look like
+    all_again: bool = False  # re-read every file
 
 
 def compare(
@@ -87,8 +89,11 @@ def _changed(found: pa.Table, known: pa.Table, rules: Rules, session: str, rng: 
     looked = why.code >= 0
     linked = (_column(found, "nlink") > 1) & file
     why.mark("links", file & differs["nlink"] | linked & (differs["device"] | differs["inode"]))
+    again = file & (why.code < 0) & _again(found, rules)
+    why.mark("failed a proof", again)
     sample = _sample(found, file & (why.code < 0), rules.rehash, rng)
     why.mark("sample", sample)
+    sample |= again
 
     denied = _column(found, "state") != State.OK
     still_denied = denied & (old_state == State.DENIED)
@@ -124,6 +129,17 @@ def _sample(found: pa.Table, candidates: Mask, share: float, rng: np.random.Gene
         return np.zeros(found.num_rows, dtype=bool)
     chosen = rng.random(found.num_rows) < share
     wanted: Mask = chosen & candidates & (_column(found, "size") <= REHASH_LIMIT)
+    return wanted
+
+
+def _again(found: pa.Table, rules: Rules) -> Mask:
+    """The files that a proof or drill found wrong."""
+    if rules.all_again or rules.again is None or not len(rules.again):
+        return np.full(found.num_rows, rules.all_again)
+    directory, name = found["dir"].cast(pa.binary()), found["name"]
+    below = pc.binary_join_element_wise(directory, name, pa.scalar(b"/", pa.binary()))
+    path = pc.if_else(pc.equal(pc.binary_length(directory), 0), name, below)
+    wanted: Mask = pc.is_in(path, value_set=rules.again).to_numpy()
     return wanted
 
 

@@ -17,6 +17,7 @@ from pydantic import Field, field_validator, model_validator
 
 from moraine.errors import UnsafeRetention
 from moraine.model.cron import check_cron
+from moraine.model.policy_drill import Drill, Objectives
 from moraine.model.policy_sources import Source
 from moraine.model.policy_types import Count, Duration, Name, Part, Paths, Seconds, Share, Size
 
@@ -179,6 +180,8 @@ class Policy(Part):
     gate: Gate = Field(Gate(), description="guards before anything is copied")
     verify: Verify = Field(Verify(), description="how written data is read back before the commit")
     prove: Prove = Field(Prove(), description="how a snapshot is proven after the commit")
+    drill: Drill = Field(Drill(), description="how a restore is rehearsed")
+    objectives: Objectives = Field(Objectives(), description="how old and how slow a recovery may be")
     keep: Keep | None = Field(None, description="which snapshots are kept; none: all of them, for ever")
     shards: Shards = Field(Shards(), description="how a run is cut into tasks")
     notify: tuple[Notify, ...] = Field((), description="who is told when a run has failed")
