@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from moraine.model.policy_checks import Check
 from moraine.model.policy_fields import (
     Compare,
     Compression,
@@ -28,6 +29,7 @@ from moraine.model.policy_file import BrokenPolicy, load_policies, load_policy, 
 
 __all__ = [
     "BrokenPolicy",
+    "Check",
     "Compare",
     "Compression",
     "Gate",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from datetime import date, timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
 
 from blake3 import blake3
@@ -27,6 +27,7 @@ from pydantic import (
 
 from moraine.errors import UnsafeRetention
 from moraine.model.cron import check_cron
+from moraine.model.policy_checks import Check
 from moraine.model.units import parse_duration, parse_seconds, parse_share, parse_size
 
 
@@ -210,9 +211,6 @@ class Verify(Part):
 class Prove(Part):
     """How a committed snapshot is proven to be restorable."""
 
-    expectations: tuple[str | dict[str, Any], ...] = Field(
-        (), description="expectations that drills hold restored data against"
-    )
     sample_files: Count = Field(20, description="files restored and compared by hash")
     sample_bytes: Size = Field(256 << 20, description="most bytes restored for the sample")
 
@@ -288,6 +286,7 @@ class Policy(Part):
     gate: Gate = Field(Gate(), description="guards before anything is copied")
     verify: Verify = Field(Verify(), description="how written data is read back before the commit")
     prove: Prove = Field(Prove(), description="how a snapshot is proven after the commit")
+    checks: tuple[Check, ...] = Field((), description="what a drill holds restored data against, by path")
     keep: Keep | None = Field(None, description="which snapshots are kept; none: all of them, for ever")
     shards: Shards = Field(Shards(), description="how a run is cut into tasks")
     notify: tuple[Notify, ...] = Field((), description="who is told when a run has failed")

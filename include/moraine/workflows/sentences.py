@@ -64,7 +64,7 @@ def _commit(result: Json) -> str:
     size = (
         f"{count(result['files'], 'file')}, {format_size(result['bytes'])}, {format_size(result['added_bytes'])} added"
     )
-    return f"snapshot {result['snapshot']}: {size}{bad}"
+    return "; ".join([f"snapshot {result['snapshot']}: {size}{bad}", *result.get("notes", ())])
 
 
 def _prove(result: Json) -> str:
