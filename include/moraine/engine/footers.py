@@ -60,7 +60,7 @@ class Footer:
         self._head = self._tail = b""
 
     def take(self, view: memoryview) -> None:
-        """The next bytes of the file."""
+        """The next bytes of the file; the first four together."""
         if not self._size:
             self._head = bytes(view[:4])
             self._format = self._named or _format_of(self._head)
@@ -68,6 +68,11 @@ class Footer:
         if self._format is None:
             return
         self._tail = bytes(view[-TAIL:]) if len(view) >= TAIL else (self._tail + bytes(view))[-TAIL:]
+
+    def take_end(self, view: memoryview, size: int) -> None:
+        """The last bytes of a file of `size` bytes, without those before."""
+        self.take(view)
+        self._size = size
 
     def facts(self) -> TableFacts | None:
         """What the footer says; None when this is no file of a table.

@@ -1,0 +1,302 @@
+"""Data checks on restored trees, by Great Expectations itself: sound data pass, and each sabotage is told by name."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from data_lake import Lake, orders, png
+from moraine.errors import ConfigError
+from moraine.proof.data_sets import CheckResult, DataSetVerdict, validate_data_set
+from moraine.proof.expectations import SUITES
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    """A lake after its first night; nobody changes it."""
+    made = Lake(tmp_path_factory.mktemp("lake"))
+    made.back_up()
+    return made
+
+
+@pytest.fixture(scope="module")
+def sound(lake: Lake) -> Path:
+    return lake.restore()
+
+
+@pytest.fixture
+def restored(sound: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(sound, tmp_path / "tree", symlinks=True))
+
+
+def judge(lake: Lake, root: Path, name: str, tmp_path: Path, sampled: bool = False, **policy: Any) -> DataSetVerdict:
+    data_set = lake.plan(**policy)[name]
+    scratch = tmp_path / "scratch"
+    scratch.mkdir(exist_ok=True)
+    chosen = data_set.sampled() if sampled else data_set
+    verdict = validate_data_set(root, chosen, scratch=scratch, docs=None, repository=lake.repository)
+    assert list(scratch.iterdir()) == []
+    json.dumps(verdict.to_dict())
+    return verdict
+
+
+def failed(verdict: DataSetVerdict) -> list[CheckResult]:
+    return [check for check in verdict.checks if not check.passed]
+
+
+def test_all_kinds_are_found_and_pass(lake: Lake, sound: Path, tmp_path: Path) -> None:
+    sets = lake.plan()
+    assert list(sets) == ["all files", "parquet", "orc", "csv", "jsonl", "sqlite", "container", "image"]
+    assert sets["parquet"].recorded["tables"]["orders"]["rows"] == 20_000
+    for name in sets:
+        verdict = judge(lake, sound, name, tmp_path)
+        assert verdict.checks and failed(verdict) == [], name
+    assert len(judge(lake, sound, "all files", tmp_path).checks) == 6
+    tables = {check.name: check for check in judge(lake, sound, "parquet", tmp_path).checks}
+    assert tables["the footer of every file opens"].found == "all 4"
+
+
+def damage(path: str, change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
+    def do(root: Path) -> None:
+        (root / path).write_bytes(change((root / path).read_bytes()))
+
+    return do
+
+
+def flip(at: int) -> Callable[[bytes], bytes]:
+    return lambda data: data[:at] + bytes([data[at] ^ 0x55]) + data[at + 1 :]
+
+
+PART = "orders/day=2026-11-02/part-0.parquet"
+SABOTAGE: list[tuple[str, str, Callable[[Path], None], str, str]] = [
+    ("missing file", "all files", lambda r: (r / PART).unlink(), "no file is missing", f"{PART}: expected "),
+    ("extra file", "all files", lambda r: (r / "new").write_text("x"), "no file is there that", "new: expected nothing, found 1 bytes"),
+    ("flipped byte", "all files", damage("readme", flip(3)), "every file has its content", "readme: found other content"),
+    ("short file", "all files", damage("readme", lambda d: d[:9]), "every file has its size", "readme: expected 31 bytes, found 9"),
+    ("cut parquet", "parquet", damage(PART, lambda d: d[:-9]), "the footer of every file opens", f"{PART}: it is cut off"),
+    ("cut orc", "orc", damage("orc/a.orc", lambda d: d[:-9]), "the footer of every file opens", "orc/a.orc: its footer"),
+    ("ragged csv", "csv", damage("csv/1.csv", lambda d: d + b"1;2\n"), "no row is ragged",
+     "csv/1.csv: 1 of 201 rows are bad: row 202 has 2 columns, expected 3"),
+    ("latin-1 csv", "csv", damage("csv/1.csv", lambda d: d + "7;Ü;8\n".encode("latin-1")), "no row is ragged",
+     "csv/1.csv: 1 of 201 rows are bad: row 202 is no UTF-8"),
+    ("utf-16 csv", "csv", damage("csv/1.csv", lambda d: d.decode().encode("utf-16")), "every file is CSV",
+     "csv/1.csv: it is UTF-16, expected UTF-8"),
+    ("json line", "jsonl", damage("events/a.jsonl", lambda d: d + b'{"n": 1\n'), "every line is JSON",
+     "events/a.jsonl: 1 of 301 rows are bad: line 301 is no JSON"),
+    ("sqlite page", "sqlite", damage("catalog.sqlite", lambda d: d[:8192] + b"\xa5" * 4096 + d[12288:]),
+     "every database opens", "catalog.sqlite: integrity_check, expected ok, found: "),
+    ("sqlite header", "sqlite", damage("catalog.sqlite", lambda d: b"x" * 100 + d[100:]), "every database opens",
+     "catalog.sqlite: it is no SQLite database"),
+    ("cut sqlite", "sqlite", damage("catalog.sqlite", lambda d: d[: len(d) // 2]), "every database opens", "catalog.sqlite: "),
+    ("cut zip", "container", damage("packed/a.zip", lambda d: d[:-30]), "every container lists", "packed/a.zip: it does not list"),
+    ("zip member", "container", damage("packed/a.zip", flip(40)), "every container lists", "packed/a.zip: "),
+    ("cut tar", "container", damage("packed/b.tar", lambda d: d[:3000]), "every container lists", "packed/b.tar: it "),
+    ("tar cut between members", "container", damage("packed/b.tar", lambda d: d[:5120]), "every container lists",
+     "packed/b.tar: it is cut off"),
+    ("cut tar.gz", "container", damage("packed/c.tar.gz", lambda d: d[:-5]), "every container lists", "packed/c.tar.gz: it does"),
+    ("cut gz", "container", damage("packed/log.gz", lambda d: d[:-5]), "every container lists", "packed/log.gz: it does not list"),
+    ("cut png", "image", damage("images/b.PNG", lambda d: d[:-20]), "every image is whole", "images/b.PNG: "),
+    ("png pixel", "image", damage("images/b.PNG", flip(60)), "every image is whole", "images/b.PNG: chunk IDAT at byte 33"),
+    ("cut jpeg", "image", damage("images/c.jpg", lambda d: d[:-2]), "every image is whole", "images/c.jpg: it is cut off"),
+    ("cut gif", "image", damage("images/d.gif", lambda d: d[:-4]), "every image is whole", "images/d.gif: it is cut off after"),
+    ("no image", "image", damage("images/d.gif", lambda d: b"text"), "every image is whole", "images/d.gif: its first bytes"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "sabotage", "check", "detail"), [c[1:] for c in SABOTAGE], ids=[c[0] for c in SABOTAGE]
+)
+def test_sabotage_is_found_and_named(
+    lake: Lake, restored: Path, tmp_path: Path, name: str, sabotage: Callable[[Path], None], check: str, detail: str
+) -> None:
+    sabotage(restored)
+    bad = {found.name: found for found in failed(judge(lake, restored, name, tmp_path))}
+    found = next((one for text, one in bad.items() if text.startswith(check)), None)
+    assert found, list(bad)
+    assert found.detail.startswith(detail), found.detail
+
+
+def test_counts_and_bytes_tell_expected_and_found(lake: Lake, restored: Path, tmp_path: Path) -> None:
+    (restored / PART).unlink()
+    files, size = failed(judge(lake, restored, "parquet", tmp_path))[:2]
+    assert (files.expected, files.found) == ("4", "3")
+    assert int(size.expected.replace(",", "")) - int(size.found.replace(",", "")) > 1000
+
+
+@pytest.mark.parametrize(("dropped", "passes"), [(10, True), (40, False)], ids=["0.05 %", "0.2 %"])
+def test_rows_dropped_from_a_restored_table(
+    lake: Lake, restored: Path, tmp_path: Path, dropped: int, passes: bool
+) -> None:
+    pq.write_table(orders(5000 - dropped, 5000), restored / PART)
+    bad = [check for check in failed(judge(lake, restored, "parquet", tmp_path)) if "rows" in check.name]
+    assert (not bad) == passes
+    if not passes:
+        assert bad[0].detail == (
+            "orders: expected 20,000 rows, found 19,960: 40 (0.200%) fewer than recorded that night (tolerance 0.100%)"
+        )
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ({"price": pa.array(["1"] * 5000)}, "price"),
+        ({"extra": pa.array([1] * 5000)}, "extra"),
+    ],
+)
+def test_other_columns_than_recorded_in_a_restored_table(
+    lake: Lake, restored: Path, tmp_path: Path, columns: dict[str, pa.Array], said: str
+) -> None:
+    pq.write_table(orders(5000, 5000, **columns), restored / PART)
+    (bad,) = [c for c in failed(judge(lake, restored, "parquet", tmp_path)) if "columns" in c.name]
+    assert bad.detail.startswith(f"{PART}: found columns ") and said in bad.detail
+
+
+def test_of_a_sample_no_whole_is_said(lake: Lake, restored: Path, tmp_path: Path) -> None:
+    for number in (1, 2, 3):
+        shutil.rmtree(restored / f"orders/day=2026-11-{number:02}")
+    for name in ("parquet", "all files"):
+        verdict = judge(lake, restored, name, tmp_path, sampled=True)
+        assert failed(verdict) == []
+        assert any("were not in the sample" in text for text in verdict.not_proven)
+    verdict = judge(lake, restored, "parquet", tmp_path, sampled=True)
+    assert "rows of orders: 1 of its 4 files were restored" in verdict.not_proven
+    damage("orders/day=2026-11-04/part-0.parquet", lambda d: d[:-1])(restored)
+    assert [c.name for c in failed(judge(lake, restored, "parquet", tmp_path, sampled=True))] == [
+        "the footer of every file opens"
+    ]
+
+
+def test_what_a_policy_names_is_judged_by_its_words(lake: Lake, sound: Path, tmp_path: Path) -> None:
+    csv: dict[str, Any] = {"name": "c", "paths": "csv/**", "kind": "csv"}
+    good = [csv | {"columns": ["id", "name", "value"], "delimiter": ";"}]
+    assert failed(judge(lake, sound, "c", tmp_path, checks=good)) == []
+    (bad,) = failed(judge(lake, sound, "c", tmp_path, checks=[csv | {"columns": ["id", "value"]}]))
+    assert bad.detail.startswith(
+        "csv/0.csv: expected columns id, value (separated by ';'), found id, name, value (separated by ';')"
+    )
+    # what one check names is of no other set
+    assert lake.plan(checks=[csv])["c"].recorded["files"] == 3 and "csv" not in lake.plan(checks=[csv])
+
+
+def test_critical_digests(lake: Lake, restored: Path, tmp_path: Path) -> None:
+    entry: dict[str, Any] = {"name": "o", "paths": "orders/**", "kind": "parquet"}
+    wrong = {"orders": "rows:" + "0" * 64, PART: "sha256:" + "0" * 64, "gone": "sha256:" + "0" * 64}
+    (bad,) = failed(judge(lake, restored, "o", tmp_path, checks=[entry | {"critical": wrong}]))
+    assert "gone: expected sha256:" in bad.detail and bad.detail.count("found nothing") == 1
+    stated = {line.split(": ")[0]: line.split("found ")[1] for line in bad.detail.split("; ")}
+    del stated["gone"]
+    rules = [entry | {"critical": stated}]
+    assert failed(judge(lake, restored, "o", tmp_path, checks=rules)) == []
+    # the same rows in another order and another number of files have the same digest
+    rows = pa.concat_tables([pq.read_table(restored / PART), pq.read_table(restored / PART.replace("02", "03"))])
+    (restored / PART.replace("02", "03")).unlink()
+    pq.write_table(rows.take(pa.array(range(rows.num_rows - 1, -1, -1))), restored / PART, row_group_size=999)
+    (bad,) = [c for c in failed(judge(lake, restored, "o", tmp_path, checks=rules)) if "digest" in c.name]
+    assert [line.split(":")[0] for line in bad.detail.split("; ")] == [PART]
+    pq.write_table(rows.slice(1), restored / PART)
+    (bad,) = [c for c in failed(judge(lake, restored, "o", tmp_path, checks=rules)) if "digest" in c.name]
+    assert len(bad.detail.split("; ")) == 2
+
+
+SUITE = {
+    "name": "t",
+    "expectations": [
+        {"type": "expect_column_values_to_be_between", "kwargs": {"column": "price", "min_value": 0, "max_value": 89}},
+        {"type": "expect_column_values_to_be_between", "kwargs": {"column": "id", "max_value": 14999, "mostly": 0.7}},
+        {"type": "expect_table_row_count_to_equal", "kwargs": {"value": 20000}},
+        {"type": "expect_column_values_to_be_unique", "kwargs": {"column": "id"}},
+        {"type": "expect_column_mean_to_be_between", "kwargs": {"column": "price", "min_value": 40, "max_value": 50}},
+        {"type": "expect_column_to_exist", "kwargs": {"column": "day"}},
+    ],
+}
+
+
+@pytest.fixture
+def suites(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = Path(shutil.copytree(SUITES, tmp_path / "expectations"))
+    for module in ("data_set_rows", "data_set_validate"):
+        monkeypatch.setattr(f"moraine.proof.{module}.SUITES", folder)
+    monkeypatch.setattr("moraine.proof.table_rows.ROWS", 3000)  # several windows
+    return folder
+
+
+def test_a_policys_suite_holds_for_the_rows_of_all_files(
+    lake: Lake, restored: Path, suites: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (suites / "mine.json").write_text(json.dumps(SUITE))
+    checks = [{"name": "o", "paths": "orders/**", "kind": "parquet", "expectations": ["mine"]}]
+    verdict = judge(lake, restored, "o", tmp_path, checks=checks)
+    assert failed(verdict) == [] and len([c for c in verdict.checks if c.name.startswith("expect_")]) == 6
+    pq.write_table(orders(5000, 10_000, price=pa.array([7.0] * 4321 + [99.5] + [8.0] * 678)), restored / PART)
+    bad = {c.name: c for c in failed(judge(lake, restored, "o", tmp_path, checks=checks))}
+    assert set(bad) >= {"expect_column_values_to_be_between", "expect_column_values_to_be_unique"}
+    assert bad["expect_column_values_to_be_between"].detail == "row 9,322"
+    assert bad["expect_column_values_to_be_between"].found == "1 of 20,000 are not so"
+    monkeypatch.setattr("moraine.proof.data_set_rows.WHOLE_COLUMN", 1000)
+    verdict = judge(lake, restored, "o", tmp_path, checks=checks)
+    assert "expect_column_values_to_be_unique" not in {c.name for c in verdict.checks}
+    assert sum("it needs whole columns of o" in text for text in verdict.not_proven) == 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "paths", "column"), [("csv", "csv/*", "value"), ("jsonl", "events/*", "n"), ("orc", "orc/*", "price")]
+)
+def test_a_suite_reads_rows_of_every_kind_of_table(
+    lake: Lake, sound: Path, suites: Path, tmp_path: Path, kind: str, paths: str, column: str
+) -> None:
+    expectation = {"type": "expect_column_values_to_be_between", "kwargs": {"column": column, "max_value": 20}}
+    (suites / "mine.json").write_text(json.dumps({"name": "t", "expectations": [expectation]}))
+    checks = [{"name": "o", "paths": paths, "kind": kind, "expectations": ["mine"]}]
+    (bad,) = failed(judge(lake, sound, "o", tmp_path, checks=checks))
+    assert bad.name == "expect_column_values_to_be_between" and bad.detail.startswith("row ")
+
+
+def test_a_suite_that_is_not_there_is_the_policys_mistake(lake: Lake, sound: Path, tmp_path: Path) -> None:
+    checks = [{"name": "o", "paths": "orders/**", "kind": "parquet", "expectations": ["nowhere"]}]
+    with pytest.raises(ConfigError, match="no expectation suite nowhere"):
+        judge(lake, sound, "o", tmp_path, checks=checks)
+
+
+def test_a_database_with_a_log_is_checked_as_it_would_open(lake: Lake, restored: Path, tmp_path: Path) -> None:
+    place = restored / "catalog.sqlite"
+    with closing(sqlite3.connect(place)) as database:
+        database.execute("pragma journal_mode=wal")
+        database.execute("insert into product values (999999, 'late')")
+        database.commit()
+        shutil.copyfile(f"{place}-wal", tmp_path / "wal")
+        shutil.copyfile(place, tmp_path / "db")
+    shutil.copyfile(tmp_path / "wal", f"{place}-wal")
+    shutil.copyfile(tmp_path / "db", place)
+    before = place.read_bytes()
+    found = [c for c in failed(judge(lake, restored, "sqlite", tmp_path)) if "integrity" in c.name]
+    assert found == [] and place.read_bytes() == before and not Path(f"{place}-shm").exists()
+
+
+def test_data_docs_need_nothing_else_and_nothing_is_sent(
+    lake: Lake, restored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise AssertionError(f"the network was asked: {args}")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    (restored / "images/a.png").write_bytes(png()[:-9])
+    docs = tmp_path / "docs"
+    data_set = lake.plan()["image"]
+    validate_data_set(restored, data_set, scratch=tmp_path, docs=docs)
+    pages = {path.name: path.read_text() for path in docs.iterdir()}
+    assert set(pages) == {"image-data-counts.html", "image-data-images.html"}
+    page = pages["image-data-images.html"]
+    assert "images/a.png" in page and "every image is whole from its first to its last mark" in page
+    for text in pages.values():
+        assert "http://" not in text and "https://" not in text and "<script" not in text and "src=" not in text
