@@ -10,6 +10,7 @@ import struct
 import tarfile
 import zipfile
 import zlib
+from collections.abc import Callable
 from contextlib import closing
 from datetime import date
 from pathlib import Path
@@ -20,7 +21,7 @@ import pyarrow.parquet as pq
 from pyarrow import orc
 
 from moraine.model.policy import Policy
-from moraine.proof.data_sets import DataSet, plan_data_sets
+from moraine.proof.data_sets import CheckResult, DataSet, DataSetVerdict, plan_data_sets, validate_data_set
 from moraine.repository.repository import Repository
 from moraine.stores.memory import MemoryStore
 from night import Clock, Night, make_policy, make_repository, open_repository
@@ -44,7 +45,8 @@ def png(width: int = 8) -> bytes:
 GIF = bytes.fromhex("47494638396101000100800000ff0000ffffff2c00000000010001000002024401003b")
 JPEG = bytes.fromhex(
     "ffd8ffe000104a46494600010100000100010000ffdb004300" + "01" * 64
-    + "ffc0000b080001000101011100ffc4001400010000000000000000000000000000000affc40014100100000000000000000000000000000000"
+    + "ffc0000b080001000101011100ffc4001400010000000000000000000000000000000a"
+    + "ffc40014100100000000000000000000000000000000"
     + "ffda0008010100003f00d2cf20ffd9"
 )  # fmt: skip
 
@@ -122,3 +124,29 @@ class Lake:
     def restore(self, name: str = "restored", snapshot: str = "latest") -> Path:
         assert restore(self.repository, snapshot, self.folder / name).exit_code == 0
         return self.folder / name
+
+
+def judge(lake: Lake, root: Path, name: str, tmp_path: Path, sampled: bool = False, **policy: Any) -> DataSetVerdict:
+    data_set = lake.plan(**policy)[name]
+    scratch = tmp_path / "scratch"
+    scratch.mkdir(exist_ok=True)
+    chosen = data_set.sampled() if sampled else data_set
+    verdict = validate_data_set(root, chosen, scratch=scratch, docs=None, repository=lake.repository)
+    assert list(scratch.iterdir()) == []
+    json.dumps(verdict.to_dict())
+    return verdict
+
+
+def failed(verdict: DataSetVerdict) -> list[CheckResult]:
+    return [check for check in verdict.checks if not check.passed]
+
+
+def damage(path: str, change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
+    def do(root: Path) -> None:
+        (root / path).write_bytes(change((root / path).read_bytes()))
+
+    return do
+
+
+def flip(at: int) -> Callable[[bytes], bytes]:
+    return lambda data: data[:at] + bytes([data[at] ^ 0x55]) + data[at + 1 :]

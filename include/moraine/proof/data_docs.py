@@ -21,23 +21,24 @@ table { border-collapse: collapse; width: 100%; margin: .5rem 0; }
 th, td { border: 1px solid #d0d7de; padding: .35rem .6rem; text-align: left; vertical-align: top; }
 th { background: #f3f5f7; } pre, code { white-space: pre-wrap; overflow-wrap: anywhere; }
 .collapse, .dropdown-menu { display: block; } ul { padding-left: 1.2rem; }
-.text-success::before { content: "\\2713\\00a0passed"; color: #1a7f37; }
-.text-danger::before { content: "\\2717\\00a0failed"; color: #b42318; }
-.sidebar, .ge-walkthrough-modal, .modal, .btn, #sidebar, .cooltip { display: none !important; }
+i.text-success::before { content: "\\2713  passed"; color: #1a7f37; font-style: normal; }
+i.text-danger::before { content: "\\2717  failed"; color: #b42318; font-style: normal; }
+.col-lg-2, .modal { display: none; }
 @media print { body { max-width: none; margin: 0; } tr { break-inside: avoid; } }
 </style>"""
 
 
-def write_docs(folder: Path, result: dict[str, Any], *, name: str) -> Path:
+def write_docs(folder: Path, result: dict[str, Any], *, name: str, number: int) -> Path:
     """Write the page of one result (`Judge.to_dict`); its path.
 
     Args:
         folder: where to; made when it is not there.
         result: what the suite said.
-        name: what was held against it; with the suite's name it names the file.
+        name: what was held against it; with its number and the suite's name it names the file.
+        number: of the page among those of the same name.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{name}-{result['suite_name']}").strip("-.")
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{name}-{number:02}-{result['suite_name']}").strip("-.")
     path = folder / f"{plain}.html"
     path.write_text(render(result, name), "utf-8")
     return path
@@ -60,6 +61,7 @@ def _validation(result: dict[str, Any], name: str) -> Any:
     from great_expectations.core import ExpectationSuiteValidationResult
 
     meta = {"great_expectations_version": result["meta"]["great_expectations_version"], "run_id": {"run_name": name}}
+    meta["batch_spec"] = {"data_asset_name": name}
     return ExpectationSuiteValidationResult(
         success=bool(result["success"]),
         results=[_one(item) for item in result["results"]],

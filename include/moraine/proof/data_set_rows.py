@@ -55,8 +55,7 @@ def _judged(suite: Path, data_set: DataSet, paths: Sequence[Path], not_proven: l
     columns = Judge(suite, lambda one: not _by_row(one) and one.expectation_type not in _COUNTS)
     rows = 0
     if by_row.findings or by_count.findings:
-        wanted: list[str] | None = None if by_row.findings else []
-        for table in windows(data_set.kind, paths, data_set.rules, wanted):
+        for table in windows(data_set.kind, paths, data_set.rules, _columns(by_row)):
             if by_row.findings:
                 by_row.judge(table, _namer(rows))
             rows += table.num_rows
@@ -74,6 +73,23 @@ def _judged(suite: Path, data_set: DataSet, paths: Sequence[Path], not_proven: l
             not_proven.append(
                 f"{finding.type} of suite {suite.stem}: it needs whole columns of {data_set.name}, {limit}"
             )
+
+
+def _columns(judge: Judge) -> list[str] | None:
+    """The columns that a suite's expectations name, as no others need to be read; None: all of them."""
+    names: list[str] = []
+    for finding in judge.findings:
+        mine = _named_columns(finding.kwargs)
+        if not mine or "row_condition" in finding.kwargs:
+            return None
+        names += mine
+    return list(dict.fromkeys(names))
+
+
+def _named_columns(kwargs: dict[str, Any]) -> list[str]:
+    """The columns an expectation is about."""
+    single = [kwargs[name] for name in ("column", "column_A", "column_B") if name in kwargs]
+    return [*single, *kwargs.get("column_list", ())]
 
 
 def _by_row(one: Any) -> bool:
@@ -113,12 +129,10 @@ def _counted(judge: Judge, data_set: DataSet, rows: int, not_proven: list[str]) 
 
 def _on_columns(judge: Judge, data_set: DataSet, paths: Sequence[Path]) -> Judge | None:
     """Judge the columns an expectation names, all rows at once; None when they are too large."""
-    kwargs = judge.findings[0].kwargs
-    single = [kwargs[name] for name in ("column", "column_A", "column_B") if name in kwargs]
-    names = [*single, *kwargs.get("column_list", ()), *kwargs.get("column_set", ())]
+    names = _columns(judge)
     held: list[pa.Table] = []
     size = 0
-    for table in windows(data_set.kind, paths, data_set.rules, names or None):
+    for table in windows(data_set.kind, paths, data_set.rules, names):
         held.append(table)
         size += table.nbytes
         if size > WHOLE_COLUMN:

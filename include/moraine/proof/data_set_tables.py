@@ -12,6 +12,7 @@ from math import ceil, floor
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from moraine.engine.footers import Shape
 from moraine.model.entry import display_path
@@ -27,7 +28,10 @@ FACTS = pa.schema(
         pa.field("table", pa.string()),
         *(
             pa.field(name, pa.int64())
-            for name in ("rows", "recorded_rows", "least_rows", "most_rows", "rows_before", "least_rows_since")
+            for name in (
+                *("rows", "recorded_rows", "least_rows", "most_rows"),
+                *("rows_before", "least_rows_since", "shapes"),
+            )
         ),
         pa.field("drift", pa.string()),
     ]
@@ -92,6 +96,7 @@ class Tables:
             row["rows"] = found.rows
             row["least_rows"], row["most_rows"] = ceil(recorded["rows"] - spread), floor(recorded["rows"] + spread)
         row["recorded_rows"] = None if recorded["unrecorded"] else recorded["rows"]
+        row["shapes"] = len(recorded["shapes"]) or None
         return row
 
     def _compare_nights(
@@ -118,6 +123,14 @@ class Tables:
         old = [dict(Shape.of_text(text).columns) for text in before["shapes"]]
         differs = _differ(max(old, key=len, default={}), widest)
         return f"since the snapshot before: {differs}" if differs and shapes else None
+
+
+def compares(facts: pa.Table, columns: dict[str, Any], rules: dict[str, Any]) -> bool:
+    """Whether an expectation about these columns of the facts has anything to say: what compares nothing, passes."""
+    if columns.get("column") == "drift":
+        return rules.get("drift") != "allow" and facts["shapes"].null_count < len(facts)
+    both = pc.and_(pc.is_valid(facts[columns["column_A"]]), pc.is_valid(facts[columns["column_B"]]))
+    return bool(pc.any(both).as_py())
 
 
 def _differ(old: dict[str, str], new: dict[str, str]) -> str:

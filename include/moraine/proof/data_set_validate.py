@@ -22,7 +22,7 @@ from moraine.proof.data_set_critical import critical_facts
 from moraine.proof.data_set_files import compare_files
 from moraine.proof.data_set_plan import row_paths
 from moraine.proof.data_set_rows import judge_rows
-from moraine.proof.data_set_tables import Tables
+from moraine.proof.data_set_tables import Tables, compares
 from moraine.proof.expectations import SUITES, Finding, Judge
 from moraine.proof.look import FACTS, Look, full_path, look_at
 from moraine.repository.repository import Repository
@@ -72,6 +72,7 @@ class _Validation:
     not_proven: list[str] = field(default_factory=list)
     files: int = 0
     size: int = 0  # bytes
+    pages: int = 0  # of data docs
 
     def all_files(self, repository: Repository | None) -> None:
         for rows in self._windows():
@@ -88,7 +89,8 @@ class _Validation:
 
     def one_kind(self) -> None:
         kind = self.data_set.kind
-        judge = Judge(SUITES / f"data/{_SUITE.get(kind, kind)}.json")
+        stated = bool(self.data_set.rules.get("columns"))
+        judge = Judge(SUITES / f"data/{_SUITE.get(kind, kind)}.json", lambda one: stated or not _of_columns(one))
         tables = Tables(self.data_set) if kind in ("parquet", "orc") else None
         for rows in self._windows():
             self.files += rows.num_rows
@@ -137,7 +139,9 @@ class _Validation:
     def _tables(self, tables: Tables) -> None:
         facts, notes = tables.facts(self.not_proven)
         if facts.num_rows:
-            judge = Judge(SUITES / "data/tables.json")
+            judge = Judge(
+                SUITES / "data/tables.json", lambda one: compares(facts, one.configuration.kwargs, self.data_set.rules)
+            )
             judge.judge(facts, notes.__getitem__)
             self._take(judge)
 
@@ -164,9 +168,19 @@ class _Validation:
         self._take(judge, row)
 
     def _take(self, judge: Judge, row: dict[str, Any] | None = None) -> None:
-        self.checks += [_result(finding, row) for finding in judge.findings]
+        self.checks += [_result(finding, row) for finding in judge.findings if not _vacuous(finding)]
         if self.docs:
-            write_docs(self.docs, judge.to_dict(), name=self.data_set.name)
+            self.pages += 1
+            write_docs(self.docs, judge.to_dict(), name=self.data_set.name, number=self.pages)
+
+
+def _of_columns(one: Any) -> bool:
+    return bool(one.configuration.kwargs.get("column_B") == "wanted_columns")
+
+
+def _vacuous(finding: Finding) -> bool:
+    """Nothing was there to be held against it, so it says nothing."""
+    return bool(finding.kwargs.get("value_set")) and finding.checked == finding.missing and not finding.error
 
 
 def _result(finding: Finding, row: dict[str, Any] | None) -> CheckResult:
@@ -176,10 +190,10 @@ def _result(finding: Finding, row: dict[str, Any] | None) -> CheckResult:
     if row:
         wanted, found = row[finding.kwargs["column_B"]], row[finding.kwargs["column_A"]]
         return CheckResult(name, finding.passed, f"{wanted:,}", f"{found:,}")
-    counted = finding.checked - finding.missing
-    expected = _expected(finding)
+    expected = finding.description or _expected(finding)
     if not finding.checked:
         return CheckResult(name, finding.passed, expected, str(finding.observed))
+    counted = finding.checked - finding.missing if finding.kwargs.get("value_set") else finding.checked
     found = (
         f"{finding.failed:,} of {finding.checked:,} are not so"
         if finding.failed

@@ -14,7 +14,7 @@ from moraine.proof.look import Look
 
 BLOCK = 8 << 20  # a longer row is a problem of its own
 _HEAD = 64 << 10
-_DELIMITERS = ",;\t|"
+_DELIMITERS = (",", ";", "\t", "|")
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -31,7 +31,7 @@ def look_csv(path: Path, delimiter: str | None, wanted: list[str] | None) -> Loo
         return Look(found)
     separator, columns = found
     look = Look(columns=_said(columns, separator))
-    look.wanted_columns = _said(wanted, delimiter or separator) if wanted else look.columns
+    look.wanted_columns = _said(wanted, delimiter or separator) if wanted else None
     _count(path, separator, columns, look)
     return look
 
@@ -45,10 +45,12 @@ def find_dialect(head: bytes, ending: str, delimiter: str | None) -> tuple[str, 
         return f"its header is no UTF-8: byte {error.start}"
     if not text or "\0" in text:
         return "its first line is no header"
-    choices = delimiter or ("\t" if ending == ".tsv" else _DELIMITERS)
-    split = {choice: next(csv.reader([text], delimiter=choice)) for choice in choices}
+    split = {choice: next(csv.reader([text], delimiter=choice)) for choice in (*_DELIMITERS, *(delimiter or ""))}
     best = max(split, key=lambda choice: len(split[choice]))
-    return best, split[best]
+    stated = delimiter or ("\t" if ending == ".tsv" else None)
+    if stated and len(split[stated]) == 1 < len(split[best]):
+        return f"expected columns separated by {stated!r}, found {best!r}"
+    return (stated, split[stated]) if stated else (best, split[best])
 
 
 class _Ragged:
