@@ -52,6 +52,16 @@ def test_all_kinds_are_found_and_pass(lake: Lake, sound: Path, tmp_path: Path) -
     assert tables["the footer of every file opens"].found == "all 4"
 
 
+def test_digests_are_left_to_a_restore_that_has_compared_them(lake: Lake, restored: Path, tmp_path: Path) -> None:
+    damage("readme", lambda data: data[::-1])(restored)
+    (restored / "new").touch()
+    data_set = lake.plan()["all files"]
+    parts = {"scratch": tmp_path, "docs": None, "repository": lake.repository}
+    verdict = validate_data_set(restored, data_set, digests=False, **parts)
+    assert [check.name for check in failed(verdict)][1:] == ["no file is there that the manifest does not hold"]
+    assert "every file has its content, by digest" not in [check.name for check in verdict.checks]
+
+
 def test_counts_and_bytes_tell_expected_and_found(lake: Lake, restored: Path, tmp_path: Path) -> None:
     (restored / PART).unlink()
     files, size = failed(judge(lake, restored, "parquet", tmp_path))[:2]

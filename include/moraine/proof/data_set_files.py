@@ -34,14 +34,16 @@ FACTS = pa.schema(
 )
 
 
-def compare_files(root: Path, data_set: DataSet, repository: Repository) -> Iterator[tuple[pa.Table, list[str]]]:
+def compare_files(
+    root: Path, data_set: DataSet, repository: Repository, *, digests: bool
+) -> Iterator[tuple[pa.Table, list[str]]]:
     """Facts of the files in manifest order, and a note on each, window by window."""
     snapshot = repository.snapshot(data_set.snapshot)
     known = Cursor(_files(repository.manifest(snapshot).tables(_READ), stored=True))
     source = PosixSource(str(root))
     found = Cursor(_files((pa.table(b) for s in source.shards(1) for b in source.list(s)), stored=False))
     with PosixTarget(root).reader() as reader:
-        content = _Content(repository, reader)
+        content = _Content(repository, reader) if digests else None
         for there, wanted in aligned(found, known):
             there = there if there is not None else _nothing(("dir", "name", "size"))
             wanted = wanted if wanted is not None else _nothing(_READ)
@@ -60,12 +62,13 @@ def _files(tables: Iterator[pa.Table], *, stored: bool) -> Iterator[pa.Table]:
             yield rows
 
 
-def _wanted(there: pa.Table, wanted: pa.Table, content: _Content, *, whole: bool) -> Iterator[dict[str, Any]]:
+def _wanted(there: pa.Table, wanted: pa.Table, content: _Content | None, *, whole: bool) -> Iterator[dict[str, Any]]:
     at = match(wanted, there)
     sizes = there["size"].to_numpy()
     kept = np.flatnonzero((at >= 0) | whole)  # of a sample nothing is missing
     chosen = wanted.take(pa.array(kept))
-    content.locate(chosen)
+    if content:
+        content.locate(chosen)
     for path, row, number in zip(row_paths(chosen).to_pylist(), chosen.to_pylist(), at[kept].tolist(), strict=True):
         size = int(sizes[number]) if number >= 0 else None
         yield {
@@ -74,7 +77,7 @@ def _wanted(there: pa.Table, wanted: pa.Table, content: _Content, *, whole: bool
             "extra": False,
             "size": size,
             "recorded_size": row["size"],
-            "same_content": content.same(row) if size == row["size"] else None,
+            "same_content": content.same(row) if content and size == row["size"] else None,
         }
 
 
