@@ -84,8 +84,7 @@ class Footer:
         if form is None:
             return None
         found = _read(form, self._head, self._tail, self._size)
-        shape = Shape.of_text(found.shape)
-        return found if self._named or not (shape.problem or shape.unread) else None
+        return found if self._named or found.rows is not None else None
 
 
 def read_footer(name: bytes, data: bytes) -> TableFacts | None:

@@ -77,11 +77,11 @@ class Finding:
 class Judge:
     """Runs one suite over any number of tables."""
 
-    def __init__(self, suite: Path, wanted: Callable[[Any], bool] | None = None) -> None:
+    def __init__(self, suite: Path | dict[str, Any], wanted: Callable[[Any], bool] | None = None) -> None:
         """Load a suite.
 
         Args:
-            suite: its file.
+            suite: its file, or what such a file holds.
             wanted: which of its expectations to take; none: all.
         """
         self._gx = _import_library()
@@ -115,11 +115,7 @@ class Judge:
             table: one window of the data; its columns stay Arrow arrays.
             name_row: what the row at a position of this table is called in reports.
         """
-        return self.judge_frame(_frame(table), name_row)
-
-    def judge_frame(self, frame: pd.DataFrame, name_row: NameRow) -> bool:
-        """The same for a frame of the library's own kind."""
-        batch = self._whole.get_batch({"dataframe": frame})
+        batch = self._whole.get_batch({"dataframe": _frame(table)})
         self._windows += 1
         # Counts first: naming rows costs the library about 20 µs a failing row, so it is asked only until it has named
         # enough of them.
@@ -206,13 +202,14 @@ def _frame(table: pa.Table) -> pd.DataFrame:
     return pd.DataFrame(columns, copy=False)
 
 
-def _load_suite(path: Path, wanted: Callable[[Any], bool] | None) -> ExpectationSuite:
+def _load_suite(suite: Path | dict[str, Any], wanted: Callable[[Any], bool] | None) -> ExpectationSuite:
     """A suite file in the library's own form, complete: its constructor would drop what it does not understand."""
     from great_expectations.core import ExpectationSuite
     from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
 
+    path = suite if isinstance(suite, Path) else "(made)"
     try:
-        content = json.loads(path.read_text("utf-8"))
+        content = json.loads(suite.read_text("utf-8")) if isinstance(suite, Path) else suite
         name, items = content["name"], content["expectations"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{path} is no expectation suite: {error!r}", path=str(path)) from error
@@ -226,9 +223,9 @@ def _load_suite(path: Path, wanted: Callable[[Any], bool] | None) -> Expectation
                 hint=f"see {path}",
                 path=str(path),
             ) from error
-    suite = ExpectationSuite(**content)
-    suite.expectations = [one for one in suite.expectations if wanted is None or wanted(one)]
-    return suite
+    loaded = ExpectationSuite(**content)
+    loaded.expectations = [one for one in loaded.expectations if wanted is None or wanted(one)]
+    return loaded
 
 
 def _finding(config: Any) -> Finding:
