@@ -178,6 +178,9 @@ def test_a_policys_suite_holds_for_the_rows_of_all_files(
     pq.write_table(orders(5000, 10_000, price=pa.array([7.0] * 4321 + [99.5] + [8.0] * 678)), restored / PART)
     bad = {c.name: c for c in failed(judge(lake, restored, "o", tmp_path, checks=checks))}
     assert set(bad) >= {"expect_column_values_to_be_between", "expect_column_values_to_be_unique"}
+    pq.write_table(orders(4999, 10_000), restored / PART)
+    (count,) = [c for c in failed(judge(lake, restored, "o", tmp_path, checks=checks)) if "row_count" in c.name]
+    assert count.detail == "19,999 rows found"
     assert bad["expect_column_values_to_be_between"].detail == "row 9,322"
     assert bad["expect_column_values_to_be_between"].found == "1 of 20,000 are not so"
     monkeypatch.setattr("moraine.proof.data_set_rows.WHOLE_COLUMN", 1000)
