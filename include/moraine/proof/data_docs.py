@@ -13,7 +13,6 @@ from typing import Any
 _WHOLE = "|".join(rf"<{tag}\b.*?</{tag}>" for tag in ("script", "style", "nav", "footer"))
 _REMOTE = re.compile(rf"(?is){_WHOLE}|<link\b[^>]*>|<img\b[^>]*>")
 _OUTSIDE = re.compile(r"(?i)\b(href|src)=\"(?!#)[^\"]*\"")
-_POLICY = "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
 _STYLE = """<style>
 body { font: 15px/1.5 system-ui, sans-serif; color: #1b1f24; max-width: 75rem; margin: 2rem auto; padding: 0 1rem; }
 h1, h2, h3, h4, h5 { line-height: 1.25; margin: 1.2em 0 .4em; }
@@ -53,7 +52,7 @@ def render(result: dict[str, Any], name: str) -> str:
     view: Any = DefaultJinjaPageView()
     page: str = view.render(document, show_how_to_buttons=False)
     page = _OUTSIDE.sub("", _REMOTE.sub("", page))
-    return page.replace("</head>", f"{_POLICY}{_STYLE}</head>", 1)
+    return page.replace("</head>", f"{_STYLE}</head>", 1)
 
 
 def _validation(result: dict[str, Any], name: str) -> Any:
