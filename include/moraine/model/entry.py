@@ -83,6 +83,8 @@ CONTENT = pa.schema(
         pa.field("digest", pa.binary(32)),  # files: see docs/FORMAT.md
         pa.field("chunks", pa.list_(pa.binary(32))),  # null when the digest is the id of the only chunk, or no bytes
         pa.field("session", TEXT),  # the session that wrote this row
+        pa.field("table_rows", pa.int64()),  # files of tables: rows, as the footer said when the file was read
+        pa.field("table_shape", TEXT),  # of the same: what engine.footers told, as canonical JSON
     ]
 )
 

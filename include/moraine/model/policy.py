@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from moraine.model.policy_checks import Check
 from moraine.model.policy_drill import Application, Credentials, Drill, Objectives, Place, Sample
 from moraine.model.policy_fields import (
     Compression,
@@ -29,6 +30,7 @@ from moraine.model.policy_sources import Compare, PosixSource, S3Inventory, S3So
 __all__ = [
     "Application",
     "BrokenPolicy",
+    "Check",
     "Compare",
     "Compression",
     "Credentials",

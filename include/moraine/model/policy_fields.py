@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from datetime import date
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
 
 from blake3 import blake3
@@ -17,6 +17,7 @@ from pydantic import Field, field_validator, model_validator
 
 from moraine.errors import UnsafeRetention
 from moraine.model.cron import check_cron
+from moraine.model.policy_checks import Check
 from moraine.model.policy_drill import Drill, Objectives
 from moraine.model.policy_sources import Source
 from moraine.model.policy_types import Count, Duration, Name, Part, Paths, Seconds, Share, Size
@@ -102,9 +103,6 @@ class Verify(Part):
 class Prove(Part):
     """How a committed snapshot is proven to be restorable."""
 
-    expectations: tuple[str | dict[str, Any], ...] = Field(
-        (), description="expectations that drills hold restored data against"
-    )
     sample_files: Count = Field(20, description="files restored and compared by hash")
     sample_bytes: Size = Field(256 << 20, description="most bytes restored for the sample")
 
@@ -182,6 +180,7 @@ class Policy(Part):
     prove: Prove = Field(Prove(), description="how a snapshot is proven after the commit")
     drill: Drill = Field(Drill(), description="how a restore is rehearsed")
     objectives: Objectives = Field(Objectives(), description="how old and how slow a recovery may be")
+    checks: tuple[Check, ...] = Field((), description="what a drill holds restored data against, by path")
     keep: Keep | None = Field(None, description="which snapshots are kept; none: all of them, for ever")
     shards: Shards = Field(Shards(), description="how a run is cut into tasks")
     notify: tuple[Notify, ...] = Field((), description="who is told when a run has failed")

@@ -14,7 +14,7 @@ from moraine.steps.copy_files import Content, Listed
 
 SLICE_ROWS = 4096
 
-_FILE_CONTENT = ("extents", "digest", "chunks")
+_FILE_CONTENT = ("extents", "digest", "chunks", "table_rows", "table_shape")
 
 
 class Rows:
@@ -71,6 +71,8 @@ class Rows:
         content["digest"][row] = found.digest
         content["chunks"][row] = found.chunks
         content["extents"][row] = found.extents
+        content["table_rows"][row] = found.facts.rows if found.facts else None
+        content["table_shape"][row] = found.facts.shape if found.facts else None
         self.set_attributes(row, found.attributes)
         self.state[row] = found.state
         if found.state == State.RACY and (found.stamp != self.listed[row] or found.size != self.size[row]):
