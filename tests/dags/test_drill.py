@@ -116,6 +116,7 @@ def test_a_task_that_dies_without_a_word_fails_the_drill_and_nothing_is_left(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("task", TASKS)
 def test_the_run_after_one_that_was_killed_removes_what_it_left(world: World, task: str) -> None:
     world.dag(run={"command": ["true"]})
@@ -128,6 +129,7 @@ def test_the_run_after_one_that_was_killed_removes_what_it_left(world: World, ta
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_an_application_that_outlives_a_killed_task_is_killed_by_the_next_run(world: World) -> None:
     world.dag(run={"command": ["sh", "-c", "kill -9 $PPID; exec sleep 333"]})
     assert in_a_process(world).returncode == -9
@@ -142,4 +144,4 @@ def in_a_process(world: World, *killed: str) -> subprocess.CompletedProcess[str]
     root = Path(__file__).resolve().parents[2]
     environment = {**os.environ, "PYTHONPATH": str(root / "include"), "MORAINE_POLICIES": str(world.policies)}
     words = [sys.executable, str(Path(__file__).with_name("killed_drill.py")), "lake", *killed]
-    return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=200)
+    return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=400)
