@@ -8,13 +8,23 @@ from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from airflow.sdk import DAG, CronDataIntervalTimetable, Param, TriggerRule, task
+from airflow.sdk import (
+    DAG,
+    CronDataIntervalTimetable,
+    DeadlineAlert,
+    DeadlineReference,
+    Param,
+    SyncCallback,
+    TriggerRule,
+    task,
+)
 
 from moraine.engine.windows import first_instant
 from moraine.model.policy import Policy, Schedule
 from moraine.workflows import backup_tasks as tasks
 from moraine.workflows.assets import snapshot_asset
 from moraine.workflows.notify import failure_notifiers
+from moraine.workflows.objectives import late_run
 from moraine.workflows.pools import BACKUP_FIRST, READ, WRITE
 from moraine.workflows.retry import task_defaults
 from moraine.workflows.task_log import RESULT, told
@@ -97,7 +107,7 @@ def _deadline(policy: Policy) -> DeadlineAlert | None:
     rpo, scheduled = policy.objectives.rpo, policy.schedule and policy.schedule.cron
     if rpo is None or not scheduled or not any("objective" in one.on for one in policy.notify):
         return None
-    callback = SyncCallback(f"{late_run.__module__}.{late_run.__name__}", {"policy": policy.policy})
+    callback = SyncCallback(late_run, {"policy": policy.policy})
     return DeadlineAlert(DeadlineReference.DAGRUN_LOGICAL_DATE, rpo, callback, name="rpo")
 
 
