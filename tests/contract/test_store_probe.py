@@ -23,7 +23,7 @@ from moraine.stores.local import LocalStore
 from moraine.stores.memory import MemoryStore
 from moraine.stores.probe import probe_store
 from moraine.stores.s3 import S3Store, key_credentials
-from servers import S3Server
+from servers import SERVERS, S3Server
 
 
 def open_kind(kind: str, folder: Path, s3_bucket: Callable[[str], tuple[S3Server, str]]) -> Store:
@@ -35,7 +35,7 @@ def open_kind(kind: str, folder: Path, s3_bucket: Callable[[str], tuple[S3Server
     return S3Store(bucket, credentials=key_credentials("test", "test", None), endpoint_url=server.endpoint_url)
 
 
-@pytest.mark.parametrize("kind", ["local", "memory", "moto", "ministack"])
+@pytest.mark.parametrize("kind", ["local", "memory", *SERVERS])
 def test_the_probe_passes_what_is_fit(
     kind: str, tmp_path: Path, s3_bucket: Callable[[str], tuple[S3Server, str]]
 ) -> None:

@@ -25,11 +25,13 @@ _DENIED = {401, 403}
 _PASSING = {408, 425, 429, 500, 502, 503, 504}
 _PASSING_CODES = {"RequestTimeout", "SlowDown", "OperationAborted", "ConditionalRequestConflict"}
 _FULL_CODES = {"QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded"}
-_EXPIRED_CODES = {"ExpiredToken", "ExpiredTokenException", "InvalidToken"}
+# Said with 400, or by versitygw with 404, which must not pass for an object that is not there.
+_KEY_CODES = {"ExpiredToken", "ExpiredTokenException", "InvalidToken", "InvalidAccessKeyId", "XAdminUserNotFound"}
 _HINTS = {
     "RequestTimeTooSkewed": "set this machine's clock",
     "ExpiredToken": "the credentials have expired: renew them",
     "InvalidAccessKeyId": "the server does not know this access key",
+    "XAdminUserNotFound": "the server does not know this access key",
     "SignatureDoesNotMatch": "the secret key does not belong to the access key",
 }
 
@@ -56,7 +58,7 @@ def _kind(
         return StoreError, "make the bucket first, or correct its name or the endpoint"
     if code in _FULL_CODES or status == 507:
         return StoreFull, "free space or raise the quota"
-    if status in _DENIED or code in _EXPIRED_CODES or type(error).__name__ == "UnauthenticatedError":
+    if status in _DENIED or code in _KEY_CODES or type(error).__name__ == "UnauthenticatedError":
         return AccessDenied, _HINTS.get(code, _denied_hint(verb))
     if status in (409, 412) and verb == "write":
         return ObjectExists, None
