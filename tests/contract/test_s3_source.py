@@ -283,6 +283,19 @@ def test_a_reader_says_that_the_object_is_another_one(bucket: Bucket, monkeypatc
         assert file.finish() != file.stamp
 
 
+def test_what_was_read_before_is_not_asked_for_again(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3_reader, "PART", 4)
+    bucket.put("x", b"0123456789")
+    view = memoryview(bytearray(9))
+    for count, rest, reads in ((2, b"23456789", 3), (4, b"456789", 3), (9, b"9", 2), (10, b"", 1)):
+        bucket.reads.clear()
+        with bucket.source().reader() as reader:
+            file = reader.open(b"", b"x")
+            file.skip(count)
+            assert (file.readinto(view), bytes(view[: len(rest)])) == (len(rest), rest)
+            assert (file.finish(), len(bucket.reads)) == (file.stamp, reads)
+
+
 def test_an_empty_object_is_a_file_without_bytes(bucket: Bucket, tmp_path: Path) -> None:
     bucket.server.client.put_object(Bucket=bucket.name, Key="empty", Body=b"", Metadata={"a": "b"})
     night = bucket.night()

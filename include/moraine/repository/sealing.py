@@ -70,11 +70,6 @@ class ChunkWriter:
         self._workers.shutdown(wait=True, cancel_futures=True)
         self._packs.close()
 
-    @property
-    def packs_written(self) -> int:
-        """Packs handed to the uploader so far."""
-        return self._packs.written
-
     def block(self) -> Block:
         """A block to fill, held once; waits while all are in use."""
         self._raise_failures()

@@ -6,12 +6,13 @@ import struct
 from collections.abc import Callable
 from typing import NamedTuple
 
-from moraine.engine.chunking import Chunking, Cutter
+from moraine.engine.chunking import HEAD, Chunking, Cutter
 from moraine.engine.digests import file_digest
 from moraine.model.entry import Kind, State
 from moraine.repository.sealing import ChunkWriter
 from moraine.sources.base import Attributes, OpenFile, Reader, Stamp
 from moraine.steps.copy_chunks import NewChunks
+from moraine.steps.copy_parts import FileParts, PartsOfRun
 
 ATTEMPTS = 4  # a file that changes under every one of them is stored as it was read last
 _CLOCK_EVERY = 64  # files; an older reading of the clock only makes more files count as racy
@@ -47,6 +48,7 @@ class FileReader:
         racy_window: float,
         now: Callable[[], float],
         advance: Callable[[int], None],
+        parts: PartsOfRun,
     ) -> None:
         self._reader = reader
         self._chunks = chunks
@@ -57,6 +59,7 @@ class FileReader:
         self._window = racy_window
         self._now = now
         self._advance = advance
+        self._parts = parts
         self._empty = file_digest([], id_key)
         self._clock_in = 0
         self._racy_from = 0  # ns: a file that changed since then may change again within the same tick
@@ -70,10 +73,13 @@ class FileReader:
                 stamp = file.stamp
                 extents = file.extents()
                 stored = stamp.size if extents is None else sum([length for _, length in extents])
+                ids: list[bytes] | None = None
                 if stored <= self._small:
-                    ids, got = None, self._chunks.read(file, stored)
+                    got = self._chunks.read(file, stored)
                 else:
-                    ids, got = self._large_file(file, stored)
+                    parts = self._parts.of(directory, name, stamp, extents, racy_from)
+                    got = self._large_file(file, stored, parts)
+                    ids, racy_from = parts.ids, parts.racy_from
                 # While the file is open, a source may read its attributes through it: cheaper than by name.
                 attributes = self._reader.attributes(directory, name, Kind.FILE, uid, gid)
                 still = file.finish() == stamp and got == stored
@@ -93,13 +99,17 @@ class FileReader:
             file_digest(ids, self._key), ids if len(ids) > 1 else None, packed, size, state, stamp, attributes
         )
 
-    def _large_file(self, file: OpenFile, stored: int) -> tuple[list[bytes], int]:
+    def _large_file(self, file: OpenFile, stored: int, parts: FileParts) -> int:
+        """Read what its parts do not hold yet; how many stored bytes the file has had."""
         self._clock_in = 0
-        ids: list[bytes] = []
-        total = fill = 0
+        fill, total = 0, parts.end
         cutter: Cutter | None = None
         block = self._writer.block()
         try:
+            if total:
+                cutter = self._chunking.choose(block.view[: _fill(file, block.view[:HEAD], stored)])
+                file.skip(total - HEAD)
+                self._advance(total)
             while True:
                 count = _fill(file, block.view[fill : self._span(cutter)], stored - total)
                 self._advance(count)
@@ -111,9 +121,10 @@ class FileReader:
                     if not last and cutter.span > fill:
                         continue
                 ends = cutter.cut(block.view[:fill], last)
-                ids += self._chunks.store(block, ends)
+                begin = total - fill
+                parts.add(self._chunks.store(block, ends), [begin + end for end in ends])
                 if last:
-                    return ids, total
+                    return total
                 block, old = self._writer.block(), block
                 done = ends[-1]
                 block.view[: fill - done] = old.view[done:fill]
