@@ -120,6 +120,17 @@ def test_what_is_missing_or_there(server: Told) -> None:
     assert type(failure_of(lambda: store.put("a/key", b""))) is ObjectExists
 
 
+def test_a_name_that_is_a_folders_is_final(s3_bucket: Bucket) -> None:
+    server, bucket = s3_bucket("versitygw")
+    store = s3(server.endpoint_url, bucket, credentials=TESTER)
+    store.put("a/b", b"")
+    store.put("c", b"")
+    for key in ("a", "c/d"):
+        error = failure_of(lambda key=key: store.put(key, b""))  # type: ignore[misc]
+        assert type(error) is StoreError
+        assert "beside" in (error.hint or "")
+
+
 def test_a_conflict_is_no_proof_that_an_object_exists(server: Told) -> None:
     conflict = (409, b"<Error><Code>ConditionalRequestConflict</Code></Error>")
     server.answers = [conflict, (404, b"")]

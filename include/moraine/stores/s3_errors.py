@@ -27,6 +27,7 @@ _PASSING_CODES = {"RequestTimeout", "SlowDown", "OperationAborted", "Conditional
 _FULL_CODES = {"QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded"}
 # Said with 400, or by versitygw with 404, which must not pass for an object that is not there.
 _KEY_CODES = {"ExpiredToken", "ExpiredTokenException", "InvalidToken", "InvalidAccessKeyId", "XAdminUserNotFound"}
+_PATH_CODES = {"ObjectParentIsFile", "ExistingObjectIsDirectory"}  # versitygw, with 409
 _HINTS = {
     "RequestTimeTooSkewed": "set this machine's clock",
     "ExpiredToken": "the credentials have expired: renew them",
@@ -60,6 +61,8 @@ def _kind(
         return StoreFull, "free space or raise the quota"
     if status in _DENIED or code in _KEY_CODES or type(error).__name__ == "UnauthenticatedError":
         return AccessDenied, _HINTS.get(code, _denied_hint(verb))
+    if code in _PATH_CODES:
+        return StoreError, "this server keeps objects as files: no object `a` can stand beside `a/b`"
     if status in (409, 412) and verb == "write":
         return ObjectExists, None
     if status == 404:
