@@ -11,17 +11,21 @@ from typing import Any
 
 import pytest
 
-from copying import Copying, MeddlingFile, MeddlingSource, file_bytes, noise
+from copying import Copying, MeddlingFile, MeddlingSource, file_bytes, later, noise
 from moraine.errors import MoraineError
 from moraine.model.entry import State
 from moraine.repository.unlock import Chunking
 from moraine.repository.work import WorkFiles
 from moraine.sources.base import OpenFile, Reader
 from moraine.steps import copy, copy_parts
+from moraine.steps.backup import Holder, backup
+from moraine.steps.commit import Committed
 from moraine.steps.copy_parts import FileParts
 from moraine.stores.fault import Crash, Fault, FaultStore
 from moraine.stores.fault import Effect as On
 from moraine.stores.memory import MemoryStore
+from night import make_policy, make_repository, open_repository
+from restored import assert_restores
 
 MIB = 1 << 20
 PART = 2 * MIB
@@ -174,8 +178,6 @@ def calls_of_a_copy(tree: Path) -> int:
 
 
 def dying_run(work: Copying, store: FaultStore) -> Any:
-    from night import open_repository
-
     repository = open_repository(store.inner)
     repository.store = store
     repository.index._store = store
@@ -239,6 +241,38 @@ def test_a_file_that_was_racy_when_it_was_begun_stays_so(tree: Path) -> None:
     kill_at(work, source, 7 * MIB)
     now[0] = work.clock()
     assert work.rows(work.copy())[b"large"]["state"] == State.RACY
+
+
+def test_a_command_that_lost_its_working_files_goes_on_inside_a_file_too(tree: Path) -> None:
+    (tree / "large").write_bytes(noise(12 * MIB))
+    store, source = MemoryStore(), CountedSource(tree)
+    make_repository(store, later)
+
+    def run() -> Committed:
+        return backup(
+            open_repository(store),
+            make_policy(tree),
+            source,  # type: ignore[arg-type]
+            clock=later,
+            entropy=os.urandom,
+            holder=Holder("here", "process", lambda mark: False),
+            work=MemoryStore(),
+        )
+
+    def die(name: bytes) -> None:
+        if source.read >= 8 * MIB:
+            raise Crash(name)
+
+    source.before_read = die
+    with pytest.raises(Crash):
+        run()
+    source.before_read, source.read = lambda name: None, 0
+    committed = run()
+    assert source.read <= 4 * MIB + 2 * PART
+    assert list(store.list("sessions/")) == []
+    repository = open_repository(store)
+    assert len({record.session for record in repository.state.snapshots.values()}) == 1
+    assert_restores(repository, committed.snapshot, tree)
 
 
 def test_two_attempts_that_read_different_bytes(tree: Path) -> None:
