@@ -154,7 +154,7 @@ def test_packs_of_forgotten_snapshots_and_compacted_segments_stay(
     repository = open_repository(world.store)
     body = {"snapshots": [{"id": nights[0].committed.snapshot, "reason": "test"}]}  # type: ignore[union-attr]
     repository.log.append("forget", body, now=world.clock())
-    monkeypatch.setattr("moraine.repository.index.COMPACT_AT", 2)
+    monkeypatch.setattr("moraine.repository.index_segments.COMPACT_AT", 2)
     assert compact_index(repository, now=world.clock()) == 3
     before = world.keys("packs/")
     assert len(before) == 3
