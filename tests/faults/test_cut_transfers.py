@@ -165,14 +165,15 @@ def test_a_small_transfer(name: str, s3_bucket: Bucket, tmp_path: Path) -> None:
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize(("name", "size"), [("versitygw", 2200 * MIB), ("ministack", 600 * MIB), ("moto", 600 * MIB)])
 def test_a_large_transfer(name: str, size: int, s3_bucket: Bucket, tmp_path: Path) -> None:
-    transfer = Transfer(*s3_bucket(name), tmp_path, interval=128 * MIB)
+    transfer = Transfer(*s3_bucket(name), tmp_path, interval=size // 16)
     total = transfer.begin(size, 2000)
     assert name != "versitygw" or total > 2 << 30
     began = time.monotonic()
-    with cutting(transfer.server.endpoint_url, mean=400 * MIB, seed=11) as proxy:
+    with cutting(transfer.server.endpoint_url, mean=64 * MIB, seed=11) as proxy:
         read, sent = disturbed(transfer, proxy, total, kills=5, seed=11)
     report(name, transfer, proxy, total, began)
     assert transfer.starts >= 4
+    assert proxy.met["cut"] and proxy.met["slow_down"]
     assert read <= total + (transfer.starts - 1) * (transfer.interval + 16 * MIB)
     assert sent <= total * 1.6
     transfer.require_equal()
