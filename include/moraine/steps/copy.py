@@ -18,14 +18,16 @@ from moraine.model.entry import Kind, Op, State
 from moraine.repository.packs import PackWriter
 from moraine.repository.repository import Repository
 from moraine.repository.sealing import ChunkWriter
+from moraine.repository.sound import SoundIndex
 from moraine.repository.work import Ref
 from moraine.sources.base import Reader
-from moraine.steps.copy_chunks import NewChunks
+from moraine.steps.copy_chunks import Membership, NewChunks
 from moraine.steps.copy_files import Content, FileReader
 from moraine.steps.copy_journal import Journal, pack_key
 from moraine.steps.copy_parts import PartsOfRun
 from moraine.steps.copy_rows import Rows, slices
 from moraine.steps.run import Run
+from moraine.steps.suspects import unhealed
 
 JOURNAL_BYTES = 512 << 20
 JOURNAL_SECONDS = 300
@@ -83,6 +85,12 @@ def _writer(run: Run, shard: int) -> ChunkWriter:
     return ChunkWriter(packs, level=run.policy.compression.level, block_size=_chunking(run.repository).span)
 
 
+def _held(run: Run) -> Membership:
+    """What the repository holds; after a failed proof or drill only what can be read back."""
+    failed = unhealed(run.repository, run.policy.policy, run.session.parent)
+    return SoundIndex(run.repository) if failed else run.repository.index
+
+
 def _chunking(repository: Repository) -> Chunking:
     sizes = repository.config.chunking
     return Chunking(
@@ -104,9 +112,8 @@ class _Shard:
         self._journal = journal
         self._writer = writer
         self._reader = reader
-        self._chunks = NewChunks(
-            writer, run.repository.index, known, id_key=id_key, small=sizes.small, bundle=sizes.bundle
-        )
+        held = _held(run)
+        self._chunks = NewChunks(writer, held, known, id_key=id_key, small=sizes.small, bundle=sizes.bundle)
         self._files = FileReader(
             reader,
             self._chunks,
@@ -117,7 +124,7 @@ class _Shard:
             racy_window=run.policy.racy_window,
             now=lambda: run.clock().timestamp(),
             advance=self._advance,
-            parts=PartsOfRun(run, known, self._save_inside, anew=journal.anew),
+            parts=PartsOfRun(run, held, known, self._save_inside, anew=journal.anew),
         )
         self._links: dict[tuple[int, int], Content] = {}
         self._done = journal.done.rows
@@ -132,6 +139,7 @@ class _Shard:
         """Do one piece of the change set."""
         rows = self._rows = Rows(piece, self._run.session.id)
         self._taken = 0
+        self._reader.expect(rows.wanted())
         before, self._told = self._totals["bytes"], 0
         for row in range(rows.count):
             self._row = row

@@ -114,11 +114,11 @@ class PartsOfRun:
     They are in the repository's store, wherever other working files are: a command line that was killed has lost those.
     """
 
-    def __init__(self, run: Run, known: KnownIds, save: Callable[[], object], *, anew: bool) -> None:
+    def __init__(self, run: Run, index: Membership, known: KnownIds, save: Callable[[], object], *, anew: bool) -> None:
         """`save` makes durable all chunks stored so far; with `anew` every file is read from its beginning."""
         self._files = WorkFiles(run.repository.store, run.repository.keyring, run.session.id, run.entropy)
         self._key = run.repository.keyring.id_key
-        self._index: Membership = run.repository.index
+        self._index = index
         self._known = known
         self._save = save
         self._anew = anew

@@ -29,6 +29,7 @@ from moraine.repository.repository import Repository
 from moraine.steps.prove_manifest import ManifestProof, prove_manifest
 from moraine.steps.prove_sample import SampleProof, prove_sample
 from moraine.steps.run import Clock
+from moraine.steps.suspects import named_again
 
 REPORT_VERSION = 1
 _NAMED = 20  # failing rows in the error
@@ -143,6 +144,7 @@ def _report(
             "bytes": sample.bytes,
             "files": sample.files,
         },
+        "again": named_again(sample.again),
         "not_proven": _not_proven(policy, manifest, sample, sampler),
         "versions": _versions(manifest.library),
     }
