@@ -33,6 +33,7 @@ VERBS = {
     "hold": "exempt snapshots from forgetting",
     "forget": "forget snapshots by name or by rules",
     "retain": "forget what a policy's rules no longer keep",
+    "sweep": "remove what abandoned and finished runs have left",
     "coverage": "show which windows of a policy's schedule have a snapshot",
     "policy": "check, explain and describe policy files",
 }

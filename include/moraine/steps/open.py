@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from moraine.engine.coverage import on_time_until
+from moraine.errors import CommitRefused
 from moraine.model.log import LogState, Session
 from moraine.model.policy import Policy
 from moraine.model.progress import Progress
@@ -60,7 +62,7 @@ def open_run(
     source.probe()
     now = clock()
     repository.log.refresh()
-    _abandon_stale(repository, policy, clock)
+    abandon_stale(repository, now - ABANDON_AFTER, clock, policy.policy)
     session_id = repository.new_id(now)
     opened: list[Session] = []
 
@@ -97,9 +99,24 @@ def open_run(
     )
 
 
-def _abandon_stale(repository: Repository, policy: Policy, clock: Clock) -> None:
-    """Sessions of this policy that nobody has gone on with for two weeks are given up, in the log."""
-    now = clock()
-    for session in list(repository.state.sessions.values()):
-        if session.policy == policy.policy and now - session.opened_at > ABANDON_AFTER:
-            repository.log.append("abandon-session", {"session": session.id, "reason": "stale"}, now=now)
+def stale_sessions(repository: Repository, before: datetime, policy: str | None = None) -> list[str]:
+    """Open sessions, of one policy or of all, whose newest attempt began before that time."""
+    sessions = repository.state.sessions.values()
+    return [s.id for s in sessions if s.opened_at < before and policy in (None, s.policy)]
+
+
+def abandon_stale(repository: Repository, before: datetime, clock: Clock, policy: str | None = None) -> list[str]:
+    """Give such sessions up, in the log: they can neither go on nor commit any more. Their ids."""
+    abandoned = []
+    for session in stale_sessions(repository, before, policy):
+
+        def validate(state: LogState, session: str = session) -> None:
+            found = state.sessions.get(session)
+            if found is None or found.opened_at >= before:
+                raise CommitRefused(f"session {session} has ended or gone on meanwhile", hint="nothing to do")
+
+        body = {"session": session, "reason": "stale"}
+        with suppress(CommitRefused):
+            repository.log.append("abandon-session", body, now=clock(), validate=validate)
+            abandoned.append(session)
+    return abandoned
