@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from moraine.engine.rows import match, sorted_rows
-from moraine.model.entry import CHANGES, CONTENT, INVENTORY, Kind, Op, State
+from moraine.model.entry import CHANGES, CONTENT, INVENTORY, VERSION, Kind, Op, State
 
 Mask = npt.NDArray[np.bool_]
 Column = npt.NDArray[np.generic]
@@ -166,6 +166,8 @@ def _rows(
     columns["reason"] = pa.DictionaryArray.from_arrays(pa.array(reason.astype(np.int32)), pa.array(REASONS))
     columns["read"] = pa.array(read)
     columns["shard"] = pa.array(np.where(look, 0, -1).astype(np.int32))
+    known_version = VERSION.name in found.column_names
+    columns[VERSION.name] = found[VERSION.name] if known_version else pa.nulls(count, VERSION.type)
     return pa.table(columns, schema=CHANGES)
 
 

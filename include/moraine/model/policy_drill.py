@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from moraine.model.cron import check_cron
-from moraine.model.policy_parts import Count, Duration, Part, Size
+from moraine.model.policy_types import Count, Duration, Part, Size
 
 
 class Sample(Part):

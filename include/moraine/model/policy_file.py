@@ -252,8 +252,10 @@ def _model_at(loc: Loc) -> type[BaseModel]:
     model: type[BaseModel] = Policy
     options: list[type[BaseModel]] = []
     for part in loc:
+        if isinstance(part, int):
+            continue
         chosen = [option for option in options if len(options) > 1 and part in get_args(_annotation(option, "kind"))]
-        options = chosen or _inner(_annotation(model, str(part)))
+        options = chosen or _inner(_annotation(model, part))
         model = options[0] if options else model
     return model
 
@@ -266,7 +268,7 @@ def _inner(annotation: Any) -> list[type[BaseModel]]:
     """The parts of a policy that a value may be."""
     if get_origin(annotation) in (Union, types.UnionType):
         return [model for option in get_args(annotation) for model in _inner(option)]
-    if get_origin(annotation) is Annotated:
+    if get_origin(annotation) in (Annotated, tuple):
         return _inner(get_args(annotation)[0])
     return [annotation] if isinstance(annotation, type) and issubclass(annotation, BaseModel) else []
 

@@ -135,6 +135,7 @@ class _Shard:
     def copy(self, piece: pa.Table) -> None:
         """Do one piece of the change set."""
         rows = Rows(piece, self._run.session.id)
+        self._reader.expect(rows.wanted())
         before, self._told = self._totals["bytes"], 0
         for row in range(rows.count):
             self._entry(rows, row)

@@ -62,7 +62,7 @@ def _verify(result: Json) -> str:
 def _commit(result: Json) -> str:
     bad = f", {result['unreadable']:,} unreadable" if result["unreadable"] else ""
     size = f"{count(result['files'], 'file')}, {format_size(result['bytes'])}, {format_size(result['added'])} added"
-    return f"snapshot {result['snapshot']}: {size}{bad}"
+    return "; ".join([f"snapshot {result['snapshot']}: {size}{bad}", *result.get("notes", ())])
 
 
 def _probe(result: Json) -> str:

@@ -1,4 +1,4 @@
-"""What the parts of a policy are made of: the base of all of them, and the types of values with units."""
+"""The kinds of values a policy may hold, and the base of its parts. Knows no key of a policy."""
 
 from __future__ import annotations
 
