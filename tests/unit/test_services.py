@@ -90,6 +90,21 @@ def test_a_service_that_has_ended_is_named_and_started_again(tmp_path: Path) -> 
     services.stop()
 
 
+def test_what_an_ended_service_has_left_is_ended_before_it_starts_again(tmp_path: Path) -> None:
+    leaves = "import subprocess, sys, time; child = subprocess.Popen([sys.executable, '-c', 'import time;"
+    leaves += " time.sleep(600)']); print('up', child.pid, flush=True); time.sleep(600)"
+    services = Services(dict(os.environ), tmp_path, {"one": python(leaves)})
+    services.start()
+    wait_for(services.log("one"), "up")
+    left = psutil.Process(int(services.log("one").read_text().split()[1]))
+    services.running["one"].kill()
+    services.running["one"].wait()
+    assert left.is_running()
+    services.start_one("one")
+    left.wait(10)
+    services.stop()
+
+
 def test_services_of_a_killed_starter_are_ended_by_their_recorded_ids(tmp_path: Path) -> None:
     environ = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2] / "include")}
     arguments = [sys.executable, "-c", PROGRAM, str(tmp_path), "import time; time.sleep(600)"]
