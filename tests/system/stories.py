@@ -48,10 +48,9 @@ class World:
     def orders(self) -> Path:
         return self.folder / "orders"
 
-    @property
-    def tree(self) -> Path:
-        """What every policy protects."""
-        return self.folder / "tree"
+    def tree(self, policy: str) -> Path:
+        """What a policy protects; no two have a file in common, or one would find it stored by the other."""
+        return self.folder / "trees" / policy
 
     def repository(self, policy: str) -> Repository:
         """Its repository, opened anew."""
@@ -100,7 +99,7 @@ class World:
         snapshots = self.snapshots(policy)
         assert len(snapshots) == count
         for snapshot in snapshots:
-            assert_restores(self.repository(policy), snapshot, self.tree)
+            assert_restores(self.repository(policy), snapshot, self.tree(policy))
 
     def assert_one_snapshot(self, policy: str) -> None:
         """The policy has one snapshot, and that restores equal to the tree."""
@@ -131,12 +130,12 @@ def story_world(folder: Path, checkout: Path) -> Iterator[World]:
     today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     environ = {**os.environ, "MORAINE_AMBUSH": str(orders)}
     world = World(folder, AirflowSet(checkout, home, environ), today - timedelta(days=NIGHTS))
-    make_tree(world.tree)
     (folder / "passphrase").write_bytes(PASSPHRASE + b"\n")
     shutil.rmtree(checkout / "include/policies")
     (checkout / "include/policies").mkdir()
     names = [*SHARED, *ALONE, *SCHEDULED]
     for name in names:
+        make_tree(world.tree(name))
         write_policy(world, name)
     (checkout / "include/policies/typo.yaml").write_text("policy: typo\nsorce: {path: /x}\nrepository: {url: /y}\n")
     for place in sorted({_place(name) for name in names}):
@@ -154,7 +153,7 @@ def story_world(folder: Path, checkout: Path) -> Iterator[World]:
 
 def make_tree(root: Path) -> None:
     """Files that do not compress, and some of each other kind."""
-    chance = random.Random(7)
+    chance = random.Random(root.name)
     for number in range(FILES):
         file = root / f"day-{number % 4}" / f"{number:02}.bin"
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -168,11 +167,11 @@ def make_tree(root: Path) -> None:
         sparse.write(b"an island")
 
 
-def write_policy(world: World, name: str, folder: Path | None = None) -> None:
+def write_policy(world: World, name: str) -> None:
     """Write the policy of a story."""
     policy: dict[str, Any] = {
         "policy": name,
-        "source": {"path": str(world.tree)},
+        "source": {"path": str(world.tree(name))},
         "repository": {"url": str(world.folder / _place(name)), "passphrase_file": str(world.folder / "passphrase")},
         "shards": {"copy_files": SHARD},
         "verify": {"depth": "full"},
@@ -181,8 +180,7 @@ def write_policy(world: World, name: str, folder: Path | None = None) -> None:
     if name in SCHEDULED:
         start = {"start": f"{world.first_night:%Y-%m-%d}", "catchup": True} if name == "catchup" else {}
         policy["schedule"] = {"cron": "0 0 * * *", **SCHEDULED[name], **start}
-    target = folder or world.airflow.checkout / "include/policies"
-    (target / f"{name}.yaml").write_text(yaml.safe_dump(policy))
+    (world.airflow.checkout / f"include/policies/{name}.yaml").write_text(yaml.safe_dump(policy))
 
 
 def _place(policy: str) -> str:

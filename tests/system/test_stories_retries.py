@@ -98,6 +98,8 @@ def test_days_later_the_run_goes_on_from_its_working_files(world: World, runs: d
 def test_a_session_that_was_given_up_says_what_to_clear_instead(world: World, runs: dict[str, str]) -> None:
     dag, run = "backup__given-up", runs["given-up"]
     world.end("given-up", run, "failed")
+    for order in world.orders.glob("given-up-*.json"):
+        order.unlink()
     world.end("given-up", world.start("given-up"))  # two weeks later: gives the old session up
     assert len(world.snapshots("given-up")) == 1
     world.airflow.clear(dag, run, ["copy", 1], failed=True)
@@ -168,7 +170,7 @@ def test_zombies_that_wake_up_change_nothing(world: World, runs: dict[str, str])
         until(lambda task=task: not Path(f"/proc/{task}").exists(), 60, f"{name} has ended")
     assert world.snapshots("zombie") == [snapshot]
     assert world.airflow.tries("backup__zombie", runs["zombie"]) == after, "Airflow did not listen to them either"
-    assert_restores(world.repository("zombie"), snapshot, world.tree)
+    assert_restores(world.repository("zombie"), snapshot, world.tree("zombie"))
 
 
 def test_two_runs_of_a_policy_at_once_beside_another_policy(world: World) -> None:
