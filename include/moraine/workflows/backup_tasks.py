@@ -106,7 +106,8 @@ def copy(policy: str, opened: Json, diffed: Json, shard: Json) -> Json:
     from moraine.steps.copy import copy_shard
 
     part = PlanShard(**shard)
-    return asdict(copy_shard(Bench.of(policy).resume(opened), diffed["changes"], part.number, planned=part))
+    copied = asdict(copy_shard(Bench.of(policy).resume(opened), diffed["changes"], part.number, planned=part))
+    return {**copied, "label": part.label}  # by which `verify` is named too
 
 
 def verify(policy: str, opened: Json, copied: Json) -> Json:
