@@ -145,9 +145,8 @@ def test_a_shard_is_named_by_where_it_reaches() -> None:
     planner.assign(changes)
     assert [shard.label for shard in planner.shards()] == [
         "0: top, 1 entry, 5 B",
-        "1: partition=0/partitio…tion=7/partition=8, 1 entry, 2.0 KiB",
-        "2: raw, 1 entry, 1 B",
-        "3: raw, 1 entry, 1 B",
+        "1: partition=0/partitio…tition=7/partition=8, 1 entry, 2.0 KiB",
+        "2: raw, 2 entries, 2 B",
     ]
     one = Planner(shard_bytes=1 << 30, shard_files=9, most=9, total_bytes=2 << 10, total_files=4)
     one.assign(changes.slice(0, 1))
