@@ -21,6 +21,17 @@ def backfill(world: World, policy: str) -> dict[str, Any]:
     return {"dag_id": f"backup__{policy}", **dates, "max_active_runs": 3}
 
 
+def create_by_command(world: World, flags: dict[str, str]) -> None:
+    """Airflow takes its backfill back when another process has written to SQLite meanwhile; then one tries again."""
+    words = [word for pair in flags.items() for word in pair]
+    for _ in range(5):
+        said = world.airflow.command("airflow", "backfill", "create", *words, code=None)
+        if world.airflow.ask(f"/api/v2/backfills?dag_id={flags['--dag-id']}")["total_entries"]:
+            return
+        assert "database is locked" in said
+    pytest.fail("SQLite was never free")
+
+
 def ended(world: World, policy: str, kind: str, count: int) -> list[dict[str, str]]:
     """State and tries of the tasks of each run of a kind, in order of their windows, once all have ended."""
     dag = f"backup__{policy}"
@@ -66,7 +77,7 @@ def test_a_policy_may_refuse_to_capture_late(world: World, late: str) -> None:
     flags = {"--dag-id": request["dag_id"], "--from-date": request["from_date"], "--to-date": request["to_date"]}
     world.unpause(policy)
     ended(world, policy, "scheduled", 1)
-    world.airflow.command("airflow", "backfill", "create", *(word for pair in flags.items() for word in pair))
+    create_by_command(world, flags)
     nights = ended(world, policy, "backfill", NIGHTS - 1)
     assert {night["open"] for night in nights} == {"skipped 1" if late == "skip" else "failed 1"}
     *missed, last = windows(world, policy)
@@ -94,12 +105,11 @@ def test_catchup_runs_one_missed_night_after_the_other(world: World) -> None:
     assert max(seen) == 1
     first, *between, last = ended(world, "catchup", "scheduled", NIGHTS)
     assert set(first.values()) == {"success 1"}
-    assert {night["open"] for night in between} == {"skipped 1"}
-    assert set(last.values()) == {"success 1"}
+    assert {night["open"] for night in (*between, last)} == {"skipped 1"}, "the first one has captured for all"
     *missed, on_time = windows(world, "catchup")
     assert [window["state"] for window in missed] == ["late"] * (NIGHTS - 1)
     assert on_time["state"] == "on_time"
-    world.assert_restores("catchup", 2)
+    world.assert_one_snapshot("catchup")
 
 
 def test_a_broken_policy_shows_its_reason_and_hurts_no_other(world: World) -> None:
