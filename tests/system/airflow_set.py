@@ -47,7 +47,7 @@ class AirflowSet:
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         for again in range(20):
             try:
-                with opener.open(request, timeout=30) as answer:
+                with opener.open(request, timeout=90) as answer:
                     return json.load(answer)
             except urllib.error.HTTPError as error:
                 raise AssertionError(f"{path}: {error.code} {error.read().decode()[:2000]}") from error

@@ -152,3 +152,7 @@ def test_a_shard_is_named_by_where_it_reaches() -> None:
     one.assign(changes.slice(0, 1))
     one.assign(changes.slice(1))
     assert [shard.label for shard in one.shards()] == ["0: top to raw, 4 entries, 2.0 KiB"]
+    days = {b"raw/day=%d/%d" % (day, n): {"size": 1} for day in (1, 2) for n in (1, 2)}
+    daily = Planner(shard_bytes=1 << 30, shard_files=9, most=9, total_bytes=4, total_files=4)
+    daily.assign(compare(inventory(days), None, Rules(), "S", np.random.default_rng(1)))
+    assert [shard.label for shard in daily.shards()] == ["0: raw/day=1 to day=2, 4 entries, 4 B"]

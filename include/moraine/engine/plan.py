@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,8 +67,11 @@ class Planner:
         ]
 
     def _where(self, shard: int) -> str:
-        first, last = (_short(directory) for directory in self._reach[shard])
-        return first if first == last else f"{first} to {last}"
+        first, last = self._reach[shard]
+        if first == last:
+            return _short(first)
+        shared = posixpath.commonpath([first, last])
+        return f"{_short(first)} to {_short(last[len(shared) + 1 :] if shared not in (b'', first) else last)}"
 
     def _stretch(self, shard: int, changes: pa.Table, rows: npt.NDArray[np.int64]) -> None:
         if len(rows):

@@ -22,6 +22,7 @@ from moraine.workflows.task_log import RESULT, told
 
 LONGEST_RUN = timedelta(days=7)
 READERS = ("open", "list", "copy")  # these look at the source, all others at the repository alone
+_FAILED = "read the log of the red task, remove the cause, clear it with what follows: what is stored is used."
 _LONG_AGO = datetime(2020, 1, 1, tzinfo=ZoneInfo("UTC"))
 
 
@@ -99,6 +100,7 @@ def _page(policy: Policy) -> str:
     """The policy in English as Markdown: a list, one sentence per aspect."""
     title, *lines = policy.explain().splitlines()
     items = [line.partition(": ") for line in lines]
+    items.append(("When a run fails", ": ", _FAILED))
     return "\n".join([_plain(title), "", *(f"- **{key}:** {_plain(text)}" for key, _, text in items)])
 
 
