@@ -6,6 +6,7 @@ import json
 import re
 import signal
 import subprocess
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -123,8 +124,9 @@ def up(running: AirflowSet, verb: str, settings: Sequence[str]) -> Iterator[Airf
     )
     assert process.stdout
     started: dict[int, psutil.Process] = {}
+    said: list[str] = []
+    reader = threading.Thread(target=lambda: said.extend(process.stdout or ()))
     try:
-        said = []
         for line in process.stdout:
             said.append(line)
             if login := re.search(r"user (\w+), password (\S+)", line):
@@ -134,12 +136,14 @@ def up(running: AirflowSet, verb: str, settings: Sequence[str]) -> Iterator[Airf
         else:
             pytest.fail(f"it ended before it was ready: {''.join(said)}")
         started = {child.pid: child for child in psutil.Process(process.pid).children(recursive=True)}
+        reader.start()  # it tells of every run, and would stand still once the pipe is full
         yield running
     finally:
         process.send_signal(signal.SIGINT)
-        rest, _ = process.communicate(timeout=120)
+        process.wait(timeout=120)
+    reader.join()
     assert process.returncode == 0
-    assert "no process is left" in rest
+    assert any("no process is left" in line for line in said)
     assert [child for child in started.values() if child.is_running()] == []
 
 

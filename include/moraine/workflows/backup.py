@@ -55,7 +55,7 @@ def build_backup_dag(policy: Policy) -> DAG:
         changes = diffed[RESULT]
         gated = _task(told(tasks.gate))(**here, diffed=changes)
         copied = _task(told(tasks.copy), "shard['label']").partial(**here, diffed=changes).expand(shard=diffed)
-        verified = _task(told(tasks.verify), "copied['label']").partial(**here).expand(copied=copied)
+        verified = _task(told(tasks.verify), "copied['label']").partial(**here, diffed=changes).expand(copied=copied)
         committed = _task(
             told(tasks.commit),
             outlets=[snapshot_asset(name)],
