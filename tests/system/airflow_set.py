@@ -102,7 +102,7 @@ class AirflowSet:
         found = self.ask(f"/api/v2/dags/{dag}/clearTaskInstances", body)["task_instances"]
         return sorted(_name(task) for task in found)
 
-    def await_end(self, dag: str, run: str, seconds: float = 240, state: str = "success") -> dict[str, str]:
+    def await_end(self, dag: str, run: str, seconds: float = 600, state: str = "success") -> dict[str, str]:
         """Wait for the end of a run; state and tries of its tasks."""
         ended = until(lambda: (now := self.state(dag, run)) in ENDED and now, seconds, f"{dag} {run} ends")
         tries = self.tries(dag, run)

@@ -90,7 +90,7 @@ class World:
         """Let the scheduler have it."""
         self.airflow.ask(f"/api/v2/dags/backup__{policy}", {"is_paused": False}, method="PATCH")
 
-    def end(self, policy: str, run: str, state: str = "success", seconds: float = 240) -> dict[str, str]:
+    def end(self, policy: str, run: str, state: str = "success", seconds: float = 600) -> dict[str, str]:
         """Wait for the end of a run; state and tries of its tasks."""
         return self.airflow.await_end(f"backup__{policy}", run, seconds, state)
 
@@ -105,7 +105,7 @@ class World:
         """The policy has one snapshot, and that restores equal to the tree."""
         self.assert_restores(policy, 1)
 
-    def await_met(self, order: Path, seconds: float = 120) -> tuple[int, int]:
+    def await_met(self, order: Path, seconds: float = 300) -> tuple[int, int]:
         """Wait until a task obeys the order."""
         found: list[tuple[int, int]] = until(lambda: self.met(order), seconds, f"{order.stem} is obeyed")
         return found[0]
@@ -145,7 +145,7 @@ def story_world(folder: Path, checkout: Path) -> Iterator[World]:
     with up(world.airflow, "up", [*PROMPT, "core.dags_are_paused_at_creation=True", "core.parallelism=6"]):
         try:
             wanted = {f"backup__{name}" for name in names}
-            until(lambda: wanted <= _dags(world.airflow), 120, "all policies are DAGs")
+            until(lambda: wanted <= _dags(world.airflow), 300, "all policies are DAGs")
             yield world
         finally:
             world.thaw()

@@ -15,7 +15,7 @@ from moraine.stores.local import LocalStore
 from restored import assert_restores
 from stories import World
 
-pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 # Where each task of a night is killed -9 on its first try: before it has done anything that lasts, or right after.
 BEFORE = {
@@ -159,7 +159,7 @@ def test_a_store_that_fails_for_a_while_is_waited_for(world: World, runs: dict[s
 
 
 def test_zombies_that_wake_up_change_nothing(world: World, runs: dict[str, str]) -> None:
-    after = world.end("zombie", runs["zombie"], seconds=400)
+    after = world.end("zombie", runs["zombie"], seconds=900)
     assert (after["copy[0]"], after["commit"]) == ("success 2", "success 2")
     (snapshot,) = world.snapshots("zombie")
     for name in ("shard", "commit"):
@@ -167,7 +167,7 @@ def test_zombies_that_wake_up_change_nothing(world: World, runs: dict[str, str])
         os.kill(task, signal.SIGCONT)  # alone at first: its supervisor would end it
         time.sleep(3)
         os.kill(supervisor, signal.SIGCONT)
-        until(lambda task=task: not Path(f"/proc/{task}").exists(), 60, f"{name} has ended")
+        until(lambda task=task: not Path(f"/proc/{task}").exists(), 180, f"{name} has ended")
     assert world.snapshots("zombie") == [snapshot]
     assert world.airflow.tries("backup__zombie", runs["zombie"]) == after, "Airflow did not listen to them either"
     assert_restores(world.repository("zombie"), snapshot, world.tree("zombie"))
@@ -201,7 +201,7 @@ def test_scheduler_and_api_server_are_killed_in_the_middle_of_a_run(world: World
         world.await_met(order)
         before = world.airflow.processes()[service]
         os.kill(before, signal.SIGKILL)
-        until(lambda service=service, before=before: world.airflow.processes()[service] != before, 60, "it is back")
+        until(lambda service=service, before=before: world.airflow.processes()[service] != before, 180, "it is back")
         order.unlink()
     after = world.end("restarts", run)
     assert after["copy[0]"] == "success 2", "its worker went down with the scheduler"

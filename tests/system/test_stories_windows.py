@@ -11,7 +11,7 @@ import pytest
 from airflow_set import ENDED, until
 from stories import NIGHTS, World
 
-pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 def backfill(world: World, policy: str) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def ended(world: World, policy: str, kind: str, count: int) -> list[dict[str, st
         runs = [run for run in world.airflow.runs(dag) if run["run_type"] == kind]
         return runs if len(runs) == count and all(run["state"] in ENDED for run in runs) else []
 
-    runs = until(all_ended, 300, f"{count} runs of {dag} end")
+    runs = until(all_ended, 600, f"{count} runs of {dag} end")
     runs.sort(key=lambda run: str(run["data_interval_end"]))
     return [world.airflow.tries(dag, run["dag_run_id"]) for run in runs]
 
@@ -101,7 +101,7 @@ def test_catchup_runs_one_missed_night_after_the_other(world: World) -> None:
         seen.append(states.count("running"))
         return len(states) == NIGHTS and all(state in ENDED for state in states)
 
-    until(watched, 300, "all nights are caught up with")
+    until(watched, 600, "all nights are caught up with")
     assert max(seen) == 1
     first, *between, last = ended(world, "catchup", "scheduled", NIGHTS)
     assert set(first.values()) == {"success 1"}
