@@ -46,14 +46,15 @@ class AirflowSet:
         headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self.token}"}
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", data, headers, method=method)
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        for again in range(20):
+        for again in range(60):
             try:
                 with opener.open(request, timeout=90) as answer:
                     return json.load(answer)
             except urllib.error.HTTPError as error:
                 raise AssertionError(f"{path}: {error.code} {error.read().decode()[:2000]}") from error
-            except OSError:  # the server may be restarting
-                if again == 19:
+            except OSError as error:  # the server may be restarting; what it may have done is not asked for twice
+                refused = isinstance(getattr(error, "reason", error), ConnectionRefusedError)
+                if again == 59 or not (refused or body is None):
                     raise
                 time.sleep(1)
         return None
