@@ -32,6 +32,8 @@ NIGHTS = 5  # missed by the policies with a schedule
 # Each story has a policy of its own. Most share one repository: they meet in its log.
 SHARED = ["by-rest", "by-command", "killed-before", "killed-after", "balloon", "zombie", "restarts", "one", "two"]
 SHARED += ["passing"]
+# A new scheduler takes over from a dead one after half a minute instead of five.
+TAKES_OVER = ["scheduler.orphaned_tasks_check_interval=20", "scheduler.scheduler_health_check_threshold=15"]
 ALONE = ["aged", "swept", "given-up"]  # their clocks differ
 SCHEDULED = {"late-capture": {}, "late-skip": {"late": "skip"}, "late-fail": {"late": "fail"}, "catchup": {}}
 
@@ -142,7 +144,7 @@ def story_world(folder: Path, checkout: Path) -> Iterator[World]:
         with patch.dict(keys.SCRYPT, n=1 << 4):  # every task opens it
             store = LocalStore(folder / place)
             init_repository(store, lambda: PASSPHRASE, clock=_long_ago, entropy=os.urandom)
-    with up(world.airflow, "up", [*PROMPT, "core.dags_are_paused_at_creation=True", "core.parallelism=6"]):
+    with up(world.airflow, "up", [*PROMPT, *TAKES_OVER, "core.dags_are_paused_at_creation=True", "core.parallelism=6"]):
         try:
             wanted = {f"backup__{name}" for name in names}
             until(lambda: wanted <= _dags(world.airflow), 300, "all policies are DAGs")
