@@ -197,12 +197,18 @@ def test_scheduler_and_api_server_are_killed_in_the_middle_of_a_run(world: World
         world.order("verifying", "restarts", "verify", part=0, at="put", do="wait"),
     ]
     run = world.start("restarts")
-    for order, service in zip(orders, ("scheduler", "api-server"), strict=True):
-        world.await_met(order)
-        before = world.airflow.processes()[service]
-        os.kill(before, signal.SIGKILL)
-        until(lambda service=service, before=before: world.airflow.processes()[service] != before, 180, "it is back")
-        order.unlink()
+    try:
+        for order, service in zip(orders, ("scheduler", "api-server"), strict=True):
+            world.await_met(order)
+            before = world.airflow.processes()[service]
+            os.kill(before, signal.SIGKILL)
+            until(
+                lambda service=service, before=before: world.airflow.processes()[service] != before, 180, "it is back"
+            )
+            order.unlink()
+    finally:  # a task that waits for ever would keep a scheduler that wants to end
+        for order in orders:
+            order.unlink(missing_ok=True)
     after = world.end("restarts", run)
     assert {state.split()[0] for state in after.values()} == {"success"}
     assert after["copy[1]"] == "success 1"
