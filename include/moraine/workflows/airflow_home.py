@@ -23,7 +23,6 @@ from moraine.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[3]
 USER = "admin"
-_PATIENCE = 60  # seconds a writer waits for another one; of SQLite's own 5 a busy scheduler may take more
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ class AirflowHome:
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(self.path / "passwords.json"),
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
             "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",  # its only user may do everything anyway
-            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.path / 'airflow.db'}?timeout={_PATIENCE}",
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.path / 'airflow.db'}",
             "DO_NOT_TRACK": "1",
             "GX_ANALYTICS_ENABLED": "false",
             "SCARF_ANALYTICS": "false",
