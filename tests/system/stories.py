@@ -32,8 +32,8 @@ NIGHTS = 5  # missed by the policies with a schedule
 # Each story has a policy of its own. Most share one repository: they meet in its log.
 SHARED = ["by-rest", "by-command", "killed-before", "killed-after", "balloon", "zombie", "restarts", "one", "two"]
 SHARED += ["passing"]
-# A new scheduler takes over from a dead one after half a minute instead of five.
-TAKES_OVER = ["scheduler.orphaned_tasks_check_interval=20", "scheduler.scheduler_health_check_threshold=15"]
+# A new scheduler takes over from a dead one after a minute instead of five.
+TAKES_OVER = ["scheduler.orphaned_tasks_check_interval=20", "scheduler.scheduler_health_check_threshold=30"]
 ALONE = ["aged", "swept", "given-up"]  # their clocks differ
 SCHEDULED = {"late-capture": {}, "late-skip": {"late": "skip"}, "late-fail": {"late": "fail"}, "catchup": {}}
 
