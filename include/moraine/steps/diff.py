@@ -17,6 +17,7 @@ from moraine.model.snapshot import Snapshot
 from moraine.repository.work import Ref
 from moraine.steps.list import Listed
 from moraine.steps.run import Run
+from moraine.steps.suspects import paths_again
 
 RENAME_ROWS = 1 << 20
 
@@ -90,7 +91,8 @@ def _gone(changes: pa.Table) -> pa.Table:
 
 def _differences(run: Run, listed: Sequence[Listed], parent: Snapshot | None) -> Iterator[pa.Table]:
     compared = run.policy.source.compare
-    rules = Rules(compared.ctime, compared.inode, run.policy.rehash)
+    again = paths_again(run.repository, run.policy.policy, run.session.parent)
+    rules = Rules(compared.ctime, compared.inode, run.policy.rehash, again, all_again=again is None)
     rng = np.random.default_rng(list(run.session.id.encode()))
     inventory = merged([Cursor(run.work.load_pieces(part.inventory)) for part in listed])
     known = run.repository.manifest(parent).tables() if parent else iter(())
