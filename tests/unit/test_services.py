@@ -148,3 +148,20 @@ def test_settings_by_flag_overrule_and_must_name_a_section(tmp_path: Path) -> No
     assert home.environment({})["AIRFLOW__CORE__PARALLELISM"] == "3"
     with pytest.raises(ConfigError, match="'parallelism' is no setting"):
         ManyHome(tmp_path, settings={"parallelism": "3"}).environment({})
+
+
+def test_services_end_though_the_terminal_has_gone(tmp_path: Path) -> None:
+    program = PROGRAM.replace(
+        "services.start()\n",
+        "from moraine.workflows.keep_up import stopped_at_the_end\nwith stopped_at_the_end(services):\n"
+        "    services.start()\n    print('started', flush=True)\n    sys.stdin.read()\n    print('gone', flush=True)\n",
+    )
+    command = [sys.executable, "-c", program, str(tmp_path), "import time; time.sleep(600)"]
+    starter = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert starter.stdout and starter.stdin
+    starter.stdout.readline()
+    (service,) = psutil.Process(starter.pid).children()
+    starter.stdout.close()
+    starter.stdin.close()
+    starter.wait(30)
+    assert not service.is_running()

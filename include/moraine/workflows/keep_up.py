@@ -8,7 +8,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from moraine.errors import Cancelled, ConfigError
@@ -34,9 +34,11 @@ def stopped_at_the_end(services: Services) -> Iterator[None]:
     finally:
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_IGN)  # stopping is not to be stopped
-        print("stopping", flush=True)
+        with suppress(OSError):  # the terminal may be what has gone
+            print("stopping", flush=True)
         services.stop()
-        print("stopped; no process is left", flush=True)
+        with suppress(OSError):
+            print("stopped; no process is left", flush=True)
 
 
 def say_where(port: int, password: str) -> None:
