@@ -8,6 +8,7 @@ clearly that it is gone.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -116,14 +117,18 @@ def copy(policy: str, opened: Json, diffed: Json, shard: Json) -> Json:
     from moraine.steps.copy import copy_shard
 
     part = PlanShard(**shard)
-    return asdict(copy_shard(Bench.of(policy).resume(opened), diffed["changes"], part.number, planned=part))
+    copied = asdict(copy_shard(Bench.of(policy).resume(opened), diffed["changes"], part.number, planned=part))
+    return {**copied, "label": part.label, "changes": diffed["changes"]}  # `verify` is named like this too
 
 
-def verify(policy: str, opened: Json, copied: Json) -> Json:
+def verify(policy: str, opened: Json, diffed: Json, copied: Json) -> Json:
     """Read back what one copy task has written."""
     from moraine.steps.verify import verify_shard
 
-    return asdict(verify_shard(Bench.of(policy).resume(opened), copied["outcome"]))
+    if not _current([copied], diffed):
+        raise AirflowSkipException("written by an earlier attempt of this run, which had more to copy")
+    verified = asdict(verify_shard(Bench.of(policy).resume(opened), copied["outcome"]))
+    return {**verified, "changes": diffed["changes"]}
 
 
 def commit(policy: str, opened: Json, diffed: Json, copied: Any, verified: Any) -> Json:
@@ -131,7 +136,8 @@ def commit(policy: str, opened: Json, diffed: Json, copied: Any, verified: Any) 
     from moraine.steps.commit import commit as execute
 
     run = Bench.of(policy).resume(opened, committed=True)
-    outcomes, evidence = [part["outcome"] for part in copied[:]], [part["evidence"] for part in verified[:]]
+    outcomes = [part["outcome"] for part in _current(copied[:], diffed)]
+    evidence = [part["evidence"] for part in _current(verified[:], diffed)]
     committed = asdict(execute(run, _diffed(diffed), outcomes, evidence))
     event = get_current_context()["outlet_events"][snapshot_asset(policy)]
     event.extra = {name: committed[name] for name in EVENT}
@@ -179,6 +185,15 @@ def close(policy: str) -> Json:
     if not opened:
         return {"snapshot": None, "compacted": 0, "notes": ["no session was opened"]}
     return asdict(close_run(Bench.of(policy).repository, opened["session"], clock=now))
+
+
+def _current(parts: Iterable[Json], diffed: Json) -> list[Json]:
+    """The parts that belong to this change set.
+
+    A run that is opened anew may have fewer parts than before. Airflow takes those tasks out of the run, but what they
+    have returned stays, and comes along whenever all of it is asked for.
+    """
+    return [part for part in parts if part.get("changes") == diffed["changes"]]
 
 
 def _diffed(data: Json) -> Diffed:
