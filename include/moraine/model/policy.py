@@ -25,6 +25,7 @@ from moraine.model.policy_fields import (
     Verify,
 )
 from moraine.model.policy_file import BrokenPolicy, load_policies, load_policy, parse_policy, validate_policy
+from moraine.model.policy_mirror import Mirror, Trash
 
 __all__ = [
     "BrokenPolicy",
@@ -33,6 +34,7 @@ __all__ = [
     "Gate",
     "Keep",
     "Limits",
+    "Mirror",
     "Notify",
     "Policy",
     "PosixSource",
@@ -41,6 +43,7 @@ __all__ = [
     "S3Source",
     "Schedule",
     "Shards",
+    "Trash",
     "Verify",
     "load_policies",
     "load_policy",

@@ -7,57 +7,17 @@ The descriptions are documentation: they become `include/policies/schema.json` a
 from __future__ import annotations
 
 import json
-from datetime import date, timedelta
+from datetime import date
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
 from blake3 import blake3
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Discriminator,
-    Field,
-    PlainSerializer,
-    Tag,
-    WithJsonSchema,
-    field_validator,
-    model_validator,
-)
+from pydantic import ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
 from moraine.errors import UnsafeRetention
 from moraine.model.cron import check_cron
-from moraine.model.units import parse_duration, parse_seconds, parse_share, parse_size
-
-
-def _count(value: object) -> object:
-    if isinstance(value, bool):
-        raise ValueError("a whole number")
-    return value
-
-
-def _written(description: str, example: str, *kinds: str) -> WithJsonSchema:
-    return WithJsonSchema({"type": ["string", *kinds], "description": description, "examples": [example]})
-
-
-Size = Annotated[int, BeforeValidator(parse_size), _written("a size: 64MiB, 1.5GB or bytes", "64MiB", "integer")]
-Share = Annotated[float, BeforeValidator(parse_share), _written("a share: 5% or 0.05", "5%", "number")]
-Seconds = Annotated[float, BeforeValidator(parse_seconds), _written("a duration: 2s, 500ms", "2s", "number")]
-Duration = Annotated[
-    timedelta,
-    BeforeValidator(parse_duration),
-    PlainSerializer(lambda value: f"{value.total_seconds():g}s", return_type=str),
-    _written("a duration: 7d, 36h, 1d12h", "7d"),
-]
-Count = Annotated[int, BeforeValidator(_count), Field(ge=0)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
-Paths = tuple[Annotated[str, Field(min_length=1)], ...]
-
-
-class Part(BaseModel):
-    """Base of all parts: unknown keys refused, never changed after it was read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+from moraine.model.policy_mirror import Mirror, either_destination, with_state
+from moraine.model.policy_parts import Count, Duration, Name, Part, Paths, Seconds, Share, Size
 
 
 class Compare(Part):
@@ -272,12 +232,15 @@ class Notify(Part):
 class Policy(Part):
     """What is protected, when, for how long and how it is proven."""
 
+    model_config = ConfigDict(json_schema_extra=either_destination)
+
     policy: Name = Field(description="the policy's name: letters, digits, '.', '_' and '-'; also the id of its DAG")
     description: str = Field("", description="what this is, for people")
     owner: str | None = Field(None, description="who answers for it")
     tags: tuple[str, ...] = Field((), description="labels of the DAG in Airflow")
     source: Source = Field(description="what is protected")
-    repository: RepositoryAddress = Field(description="where the snapshots go")
+    repository: RepositoryAddress = Field(description="where the snapshots go; of a mirror, what it knows of itself")
+    destination: Mirror | None = Field(None, description="instead of `repository`: a plain tree, kept like the source")
     schedule: Schedule | None = Field(None, description="when it runs; none: only when triggered")
     compression: Compression = Field(Compression(), description="how content is compressed")
     rehash: Share = Field(0.001, description="share of the unchanged files that every run reads again and compares")
@@ -291,6 +254,11 @@ class Policy(Part):
     keep: Keep | None = Field(None, description="which snapshots are kept; none: all of them, for ever")
     shards: Shards = Field(Shards(), description="how a run is cut into tasks")
     notify: tuple[Notify, ...] = Field((), description="who is told when a run has failed")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _mirror(cls, data: Any) -> Any:
+        return with_state(data)
 
     @property
     def digest(self) -> str:

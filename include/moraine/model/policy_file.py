@@ -149,7 +149,8 @@ def _walk(node: yaml.Node, loc: Loc) -> Iterator[tuple[Loc, int]]:
 
 
 def _resolve_paths(data: dict[str, Any], folder: Path) -> None:
-    for part, keys in (("source", ("path", "exclude_files")), ("repository", ("url", "passphrase_file"))):
+    stored = ("url", "passphrase_file")
+    for part, keys in (("source", ("path", "exclude_files")), ("repository", stored), ("destination", stored)):
         section = data.get(part)
         if isinstance(section, dict):
             section |= {key: _resolved(section[key], folder) for key in keys if key in section}
