@@ -96,11 +96,14 @@ def _limits(gate: Gate) -> list[str]:
 def _verified(policy: Policy) -> str:
     verify = policy.verify
     if policy.destination:
-        return "before the commit the whole mirror is listed and compared" + {
-            "structure": ".",
-            "sample": f", and {format_share(verify.share)} of the files just written are read back and hashed.",
-            "full": ", and every file just written is read back and hashed.",
-        }[verify.depth]
+        return (
+            "before the commit the whole mirror is listed and compared"
+            + {
+                "structure": ".",
+                "sample": f", and {format_share(verify.share)} of the files just written are read back and hashed.",
+                "full": ", and every file just written is read back and hashed.",
+            }[verify.depth]
+        )
     return {
         "structure": "before the commit the size and table of new packs are checked.",
         "sample": f"before the commit new packs are checked and {format_share(verify.share)} of their chunks hashed.",

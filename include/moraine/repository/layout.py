@@ -14,6 +14,7 @@ INDEX = "index/"
 MANIFESTS = "manifests/"
 SNAPSHOTS = "snapshots/"
 REPORTS = "reports/"
+MIRROR = "mirror/"
 
 
 def slot(slot_id: str) -> str:
@@ -79,3 +80,8 @@ def snapshot(snapshot_id: str) -> str:
 def report(name: str) -> str:
     """A report."""
     return f"{REPORTS}{name}"
+
+
+def mirror_file(session: str, name: str) -> str:
+    """What a session has seen of a mirror, or is about to change in it."""
+    return f"{MIRROR}{session}/{name}"

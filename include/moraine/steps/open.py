@@ -68,9 +68,9 @@ def open_run(
         if before:
             # What is listed from here on is of the present: the session must not date it back to its first attempt.
             again = replace(before, attempt=before.attempt + 1, host=host, holder=holder)
-            return replace(again, window=window, late=late, opened_at=now)
-        parents = state.live(policy.policy)
-        parent = max(parents, key=lambda s: (s.window.end, s.captured_at)).id if parents else None
+            again = replace(again, window=window, late=late, opened_at=now)
+            return replace(again, parent=_newest(state, policy)) if policy.destination else again
+        parent = _newest(state, policy)
         return Session(
             session_id, run, 1, policy.policy, window, parent, now, state.number, host=host, holder=holder, late=late
         )
@@ -92,6 +92,11 @@ def open_run(
         work=work,
         progress=progress,
     )
+
+
+def _newest(state: LogState, policy: Policy) -> str | None:
+    live = state.live(policy.policy)
+    return max(live, key=lambda s: (s.window.end, s.captured_at)).id if live else None
 
 
 def _abandon_stale(repository: Repository, policy: Policy, clock: Clock) -> None:
