@@ -79,7 +79,6 @@ class Nights:
             self.repository,
             self.policy,
             open_source(self.policy),
-            self.mirror,
             clock=self.clock,
             entropy=os.urandom,
             holder=holder,

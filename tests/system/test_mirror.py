@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from compare import compare_trees
 from mirroring import Nights
 from moraine.errors import CommitRefused, ConfigError, GateRefused
 from moraine.model.policy_mirror import STATE
+from moraine.sources.posix_target import PosixTarget
+from moraine.steps.mirror_check import check_mirror
+from moraine.steps.restore import execute_restore
+from moraine.steps.restore_plan import plan_restore
 from nasty import make_nasty_tree, nasty_edit
+from unprivileged import as_nobody, open_directory
 
 
 @pytest.fixture
@@ -169,3 +176,64 @@ def test_of_two_runs_at_once_the_later_is_refused_and_the_next_is_right(nights: 
     done = nights.night()
     assert sum(done.drift["counts"].values()) == 0
     assert nights.differences() == []
+
+
+def restore(nights: Nights, snapshot: str, to: Path) -> dict[str, int]:
+    repository = nights.repository
+    target = PosixTarget(to)
+    plan = plan_restore(repository, repository.snapshot(snapshot), target=target)
+    return execute_restore(plan, repository, target, verify=True).warning_counts
+
+
+def test_a_restore_from_a_mirror_is_equal(nights: Nights, tmp_path: Path) -> None:
+    make_nasty_tree(nights.source, as_root=os.geteuid() == 0)
+    nights.night()
+    assert restore(nights, "latest", tmp_path / "restored") == {}
+    assert compare_trees(nights.source, tmp_path / "restored") == []
+
+
+def test_the_night_before_comes_back_from_tree_and_trash(nights: Nights, tmp_path: Path) -> None:
+    small_tree(nights.source)
+    (nights.source / "large").write_bytes(os.urandom(9 << 20))
+    first = nights.night().committed.snapshot
+    subprocess.run(["cp", "-a", f"{nights.source}/.", tmp_path / "first"], check=True)
+    (nights.source / "sub/edited").write_text("second")
+    (nights.source / "large").write_bytes(b"small now")
+    (nights.source / "sub/gone").unlink()
+    nights.night()
+    (nights.source / "sub/edited").write_text("third!!")
+    nights.night()
+    assert restore(nights, first, tmp_path / "restored") == {}
+    assert compare_trees(tmp_path / "first", tmp_path / "restored") == []
+    nights.clock.advance(days=60)
+    nights.night()
+    assert restore(nights, first, tmp_path / "again")["damaged"] == 3, "purged: named as lost"
+
+
+def test_a_check_names_drift_and_bytes_that_rotted(nights: Nights) -> None:
+    drifted(nights)
+    found = check_mirror(nights.repository, read_data=1.0, clock=nights.clock)
+    assert {problem["code"] for problem in found.problems} == {
+        "mirror-missing", "mirror-added", "mirror-changed", "mirror-attributes", "mirror-content",
+    }  # fmt: skip
+    assert sorted(p["paths"][0] for p in found.problems if p["code"] == "mirror-content") == ["sub/edited", "sub/gone"]
+    nights.night()
+    assert check_mirror(nights.repository, read_data=1.0, clock=nights.clock).problems == []
+
+
+def test_what_an_ordinary_user_cannot_read_stays_in_the_mirror() -> None:
+    def nights_of_nobody() -> None:
+        nights = Nights(root / "source", root / "mirror", limits={"unreadable_share": 1.0})
+        small_tree(nights.source)
+        nights.night()
+        os.chmod(nights.source / "old", 0)
+        for done in (nights.night(), nights.night()):
+            assert done.committed.exit_code == 3
+            assert sorted(path.name for path in (nights.to / "old").iterdir()) == ["one", "two"]
+            assert done.drift["counts"] == dict.fromkeys(DRIFT, 0)
+        os.chmod(nights.source / "old", 0o755)
+        assert nights.night().committed.exit_code == 0
+        assert nights.differences() == []
+
+    with open_directory() as root:
+        as_nobody(root, nights_of_nobody)

@@ -45,7 +45,6 @@ def mirror(
     repository: Repository,
     policy: Policy,
     source: Source,
-    destination: Mirror,
     *,
     clock: Clock,
     entropy: Entropy,
@@ -58,6 +57,8 @@ def mirror(
     Raises:
         Every error of the steps.
     """
+    destination = repository.mirror
+    assert destination
     repository.log.refresh()
     destination.probe()
     run = open_run(
@@ -72,7 +73,6 @@ def mirror(
         holder=holder.mark,
         progress=progress,
     )
-    run.mirror = destination
     diffed = diff_mirror(run, [list_entries(run, shard) for shard in source.shards(policy.shards.list)])
     drift = drift_report(run)
     if not ignore_gate:
@@ -126,7 +126,7 @@ def open_state(
     """
     facts = destination.probe()
     try:
-        return Repository.open(store, passphrase or _none, entropy=entropy)
+        repository = Repository.open(store, passphrase or _none, entropy=entropy)
     except NotARepository:
         if not facts.exists and not create:
             raise ConfigError(
@@ -138,7 +138,9 @@ def open_state(
                 hint="choose an empty place; or let `./moraine mirror --adopt` take it over: what the source has not "
                 "goes to its trash",
             ) from None
-    return init_repository(store, passphrase, clock=clock, entropy=entropy)
+        repository = init_repository(store, passphrase, clock=clock, entropy=entropy)
+    repository.mirror = destination
+    return repository
 
 
 def _none() -> bytes:

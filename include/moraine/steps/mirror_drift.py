@@ -67,9 +67,12 @@ def find_drift(repository: Repository, mirror: Mirror, snapshot: str | None, dri
     if before is None:
         return
     ours = Cursor(_pending(repository))
+    moved: bool | None = None
     for found, known in aligned(Cursor(_tables(mirror)), Cursor(before)):
         drift.entries += known.num_rows if known is not None else 0
-        table = _differences(found, known)
+        if moved is None:
+            moved = _is_another(found, known)
+        table = _differences(found, known, moved)
         if table.num_rows:
             _count(table, ours, drift)
             yield table
@@ -140,7 +143,17 @@ def _tables(mirror: Mirror) -> Iterator[pa.Table]:
         yield pa.Table.from_batches([batch])
 
 
-def _differences(found: pa.Table | None, known: pa.Table | None) -> pa.Table:
+def _is_another(found: pa.Table | None, known: pa.Table | None) -> bool:
+    """Whether the root, which comes first, is another directory: a mirror that was copied to another disk.
+
+    Then every inode number and time of change is new, and says nothing.
+    """
+    if found is None or known is None:
+        return False
+    return bool(found["name"][0].as_py() == b"" and found["inode"][0].as_py() != known["inode"][0].as_py())
+
+
+def _differences(found: pa.Table | None, known: pa.Table | None, moved: bool) -> pa.Table:
     if found is None:
         return _marked(known, "missing")
     if known is None:
@@ -150,14 +163,14 @@ def _differences(found: pa.Table | None, known: pa.Table | None) -> pa.Table:
     gone[at[at >= 0]] = False
     parts = [_marked(found.filter(pa.array(at < 0)), "added"), _marked(known.filter(pa.array(gone)), "missing")]
     both = found.filter(pa.array(at >= 0))
-    content, attributes = _compare(both, known.take(pa.array(at[at >= 0])))
+    content, attributes = _compare(both, known.take(pa.array(at[at >= 0])), moved)
     parts.append(_marked(both.filter(pa.array(content)), "changed"))
     parts.append(_marked(both.filter(pa.array(attributes & ~content)), "attributes"))
     parts = [part for part in parts if part.num_rows]
     return sorted_rows(pa.concat_tables(parts).unify_dictionaries()) if parts else DRIFT.empty_table()
 
 
-def _compare(found: pa.Table, known: pa.Table) -> tuple[Any, Any]:
+def _compare(found: pa.Table, known: pa.Table, moved: bool) -> tuple[Any, Any]:
     """Masks of rows whose content, and whose attributes, are not as they were."""
     differs = {name: found[name].to_numpy() != known[name].to_numpy() for name in INVENTORY.names[2:]}
     folder = (found["kind"].to_numpy() == Kind.DIRECTORY) & ~differs["kind"]
@@ -165,7 +178,8 @@ def _compare(found: pa.Table, known: pa.Table) -> tuple[Any, Any]:
     content = np.logical_or.reduce([differs[name] for name in _CONTENT])
     attributes = np.logical_or.reduce([differs[name] for name in _ATTRIBUTES])
     # A new time of change alone may be an edit that put the old time back, so the content is looked at.
-    content |= one_name & np.logical_or.reduce([differs[name] for name in _UNSTABLE]) & ~attributes
+    if not moved:
+        content |= one_name & np.logical_or.reduce([differs[name] for name in _UNSTABLE]) & ~attributes
     return content & ~folder, attributes
 
 

@@ -197,7 +197,9 @@ class _Settling:
         kind = wanted["kind"].to_numpy()
         here = found if found is not None else INVENTORY.empty_table()
         at = match(wanted, here)
-        folder = kind == Kind.DIRECTORY
+        # A directory nobody could read stays as it was, open to us: what is in it could not be looked at otherwise.
+        captured = wanted["state"].to_numpy() <= State.RACY
+        folder = (kind == Kind.DIRECTORY) & captured
         if folder.any() and Kind.DIRECTORY in self.mirror.kinds:
             session = wanted["session"].cast(pa.string()).to_numpy(zero_copy_only=False)
             fresh = session == self.run.session.id
@@ -208,7 +210,9 @@ class _Settling:
             chosen = folder & (fresh | differs)
             if chosen.any():
                 self._folders.append((wanted.filter(pa.array(chosen)), (fresh | (at < 0))[chosen]))
-        several = ~folder & (wanted["nlink"].to_numpy() > 1) & (wanted["state"].to_numpy() <= State.RACY)
+        several = (
+            (kind != Kind.DIRECTORY) & (wanted["nlink"].to_numpy() > 1) & (wanted["state"].to_numpy() <= State.RACY)
+        )
         if several.any():
             inode = np.where(at >= 0, here["inode"].to_numpy()[at] if here.num_rows else 0, 0)
             table = wanted.filter(pa.array(several))

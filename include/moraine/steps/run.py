@@ -31,7 +31,11 @@ class Run:
     clock: Clock
     entropy: Entropy
     progress: Progress = field(default_factory=NoProgress)
-    mirror: Mirror | None = None  # where the policy's destination is one
+
+    @property
+    def mirror(self) -> Mirror | None:
+        """Where the policy's destination is one."""
+        return self.repository.mirror
 
     def unique(self, name: str) -> str:
         """A name for a working file that no other attempt uses."""
