@@ -21,7 +21,7 @@ from moraine.steps.list import list_entries
 from moraine.steps.mirror_copy import copy_mirror
 from moraine.steps.mirror_diff import diff_mirror, drift_report, gate_mirror
 from moraine.steps.mirror_settle import commit_mirror
-from moraine.steps.mirror_verify import retain_mirror, verify_mirror
+from moraine.steps.mirror_verify import retain_any, verify_mirror
 from moraine.steps.open import open_run
 from moraine.steps.run import Clock
 from moraine.stores.base import Store
@@ -81,7 +81,7 @@ def mirror(
     evidence = [verify_mirror(run, part.outcome).evidence for part in copied]
     committed = commit_mirror(run, diffed, [part.outcome for part in copied], evidence)
     close_run(repository, run.session.id, clock=clock)
-    purged = retain_mirror(repository, policy, destination, clock=clock).purged
+    purged = retain_any(repository, policy, clock=clock).purged
     seen = settled(repository, committed.snapshot)
     return Mirrored(
         committed,

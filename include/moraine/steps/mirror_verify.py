@@ -11,11 +11,12 @@ import pyarrow as pa
 
 from moraine.errors import DamagedObject
 from moraine.model.entry import Kind, State, display_path, join_path
+from moraine.model.policy import Policy
 from moraine.model.window import format_time
 from moraine.proof.rehash import content_digest, stored_spans
 from moraine.repository.repository import Repository
 from moraine.repository.work import Ref
-from moraine.sources.mirror import LookAt, Mirror
+from moraine.sources.mirror import LookAt
 from moraine.steps.mirror_copy import results_of
 from moraine.steps.mirror_drift import sweep_seen
 from moraine.steps.retain import Retained, retain
@@ -103,18 +104,17 @@ class Purged:
     purged: list[str]  # trashes
 
 
-def retain_mirror(
-    repository: Repository, policy: Any, mirror: Mirror, *, clock: Clock, dry_run: bool = False
-) -> Purged:
-    """Apply the policy's `keep` to its snapshots and `trash.keep` to the trash, and remove what nobody needs.
+def retain_any(repository: Repository, policy: Policy, *, clock: Clock, dry_run: bool = False) -> Purged:
+    """Apply the policy's `keep` to its snapshots; of a mirror also `trash.keep` to the trash, and tidy up.
 
     Raises:
         RestoreError: a trash cannot be removed.
     """
     retained = retain(repository, policy, clock=clock, dry_run=dry_run)
-    keep = policy.destination.trash.keep
-    if dry_run:
+    mirror = repository.mirror
+    if dry_run or mirror is None or policy.destination is None:
         return Purged(retained, [])
+    keep = policy.destination.trash.keep
     purged = mirror.purge(clock() - keep) if keep is not None else []
     mirror.sweep(list(repository.state.sessions))
     sweep_seen(repository, policy.policy)

@@ -12,7 +12,7 @@ from typing import Any
 from airflow.sdk import BaseHook, Connection
 
 from moraine.errors import ConfigError
-from moraine.model.policy import Policy, RepositoryAddress
+from moraine.model.policy import Mirror, Policy, RepositoryAddress
 from moraine.repository.repository import Repository
 from moraine.sources.base import Source
 from moraine.steps.passphrase import read_passphrase
@@ -31,7 +31,7 @@ def open_repository(address: RepositoryAddress) -> Repository:
         ConfigError: neither a passphrase file nor a connection holds the passphrase.
         NotARepository, WrongPassphrase, AccessDenied and what else opening may raise.
     """
-    return Repository.open(_store(address), lambda: _passphrase(address), entropy=os.urandom)
+    return Repository.open(policy_store(address), lambda: _passphrase(address), entropy=os.urandom)
 
 
 def open_policy_source(policy: Policy) -> Source:
@@ -44,6 +44,14 @@ def open_policy_source(policy: Policy) -> Source:
     return open_source(policy.model_copy(update={"source": source.model_copy(update=named)}), session=session)
 
 
+def mirror_session(mirror: Mirror) -> tuple[Any | None, dict[str, Any]]:
+    """The boto3 session of a mirror's connection, and where that says the bucket is; nothing without one."""
+    if not mirror.connection or not mirror.url.startswith("s3://"):
+        return None, {}
+    session, extra = _session(mirror.connection)
+    return session, {key: getattr(mirror, key) or extra.get(name) for key, name in _PLACES.items()}
+
+
 def _session(connection: str) -> tuple[Any, dict[str, Any]]:
     """A boto3 session with the credentials of a connection, and the connection's extras."""
     from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook  # slow, and wanted for S3 only
@@ -52,7 +60,7 @@ def _session(connection: str) -> tuple[Any, dict[str, Any]]:
     return hook.get_session(), BaseHook.get_connection(connection).extra_dejson
 
 
-def _store(address: RepositoryAddress) -> Store:
+def policy_store(address: RepositoryAddress) -> Store:
     """The store of a policy: a local path needs no connection, S3 takes the ordinary AWS chain or a connection."""
     if not address.connection or not address.url.startswith("s3://"):
         return open_store(address.url, endpoint_url=address.endpoint_url, region=address.region, environ=os.environ)
