@@ -146,6 +146,7 @@ def test_killed_here_and_there(make: Callable[[], World]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(5400)
 def test_killed_everywhere(make: Callable[[], World]) -> None:
     for number in range(1, calls_of(make()) + 1):
         crash_and_go_on(make(), number, retake=bool(number % 2))

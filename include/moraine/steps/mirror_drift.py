@@ -140,7 +140,14 @@ def _load(repository: Repository, piece: dict[str, Any]) -> pa.Table:
 
 def _tables(mirror: Mirror) -> Iterator[pa.Table]:
     for batch in mirror.entries():
-        yield pa.Table.from_batches([batch])
+        yield holdable(mirror, pa.Table.from_batches([batch]))
+
+
+def holdable(mirror: Mirror, table: pa.Table) -> pa.Table:
+    """The rows of entries that the tree itself can hold."""
+    if len(mirror.kinds) == len(Kind):
+        return table
+    return table.filter(pa.array(np.isin(table["kind"].to_numpy(), [int(kind) for kind in mirror.kinds])))
 
 
 def _is_another(found: pa.Table | None, known: pa.Table | None) -> bool:
@@ -150,7 +157,8 @@ def _is_another(found: pa.Table | None, known: pa.Table | None) -> bool:
     """
     if found is None or known is None:
         return False
-    return bool(found["name"][0].as_py() == b"" and found["inode"][0].as_py() != known["inode"][0].as_py())
+    roots = found["name"][0].as_py() == b"" == known["name"][0].as_py()
+    return bool(roots and found["inode"][0].as_py() != known["inode"][0].as_py())
 
 
 def _differences(found: pa.Table | None, known: pa.Table | None, moved: bool) -> pa.Table:

@@ -64,11 +64,32 @@ def find_mirror(
 def _open(destination: MirrorDestination, origin: str, session: Any | None, environ: Mapping[str, str]) -> Mirror:
     url = destination.url
     if url.startswith("s3://"):
-        raise ConfigError("mirrors in S3 are not there yet")
+        return _open_s3(destination, origin.startswith("s3://"), session, environ)
     path = url.removeprefix("file://")
     if "://" in path or not path.startswith("/"):
         raise ConfigError(f"{url} is no place for a mirror", hint="use an absolute path or s3://bucket/prefix")
     return PosixMirror(path, STATE, must_be_mount=destination.must_be_mount)
+
+
+def _open_s3(
+    destination: MirrorDestination, from_bucket: bool, session: Any | None, environ: Mapping[str, str]
+) -> Mirror:
+    from moraine.sources.s3_client import open_client
+    from moraine.sources.s3_mirror import S3Mirror
+
+    bucket, _, prefix = destination.url.removeprefix("s3://").partition("/")
+    if not bucket or "@" in bucket:
+        hint = "credentials come from a connection, a profile or AWS_* variables"
+        raise ConfigError("a mirror in S3 is s3://bucket/prefix", hint=hint)
+    return S3Mirror(
+        bucket,
+        prefix.strip("/"),
+        STATE,
+        from_bucket=from_bucket,
+        client=lambda: open_client(
+            session=session, environ=environ, region=destination.region, endpoint_url=destination.endpoint_url
+        ),
+    )
 
 
 def _require_apart(source: str, mirror: str) -> None:

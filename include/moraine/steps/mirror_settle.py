@@ -26,7 +26,7 @@ from moraine.steps.commit import Committed, commit, require_newest
 from moraine.steps.commit_rows import Tally, final_rows
 from moraine.steps.diff import Diffed
 from moraine.steps.list import PIECE_ROWS
-from moraine.steps.mirror_drift import save_seen
+from moraine.steps.mirror_drift import holdable, save_seen
 from moraine.steps.restore_rows import Window
 from moraine.steps.run import Run
 
@@ -174,9 +174,7 @@ class _Settling:
             yield table
 
     def _holdable(self, table: pa.Table) -> pa.Table:
-        if len(self.mirror.kinds) == len(Kind):
-            return table
-        return table.filter(pa.array(np.isin(table["kind"].to_numpy(), [int(kind) for kind in self.mirror.kinds])))
+        return holdable(self.mirror, table)
 
     def _extras(
         self, found: pa.Table | None, wanted: pa.Table | None, moved: set[bytes]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
@@ -58,7 +59,8 @@ class S3Store:
         endpoint_url: str | None = None,
         root_certificate: bytes | None = None,
     ) -> None:
-        check_prefix(prefix and prefix + "/")
+        # A whole store may be hidden, as that of a mirror is; names in it are not.
+        check_prefix(prefix and re.sub(r"(^|/)\.", r"\1", prefix) + "/")
         self.url = f"s3://{bucket}/{prefix}".removesuffix("/")
         endpoint = endpoint_url or _aws_endpoint(region)
         options: ClientConfig = {
