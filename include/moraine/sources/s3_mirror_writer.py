@@ -62,12 +62,12 @@ class S3Staged:
         old = self._writer.known(directory, name)
         if self._upload is None:
             headers = self._writer.headers(rows, i)
-            self._writer.start(token, lambda: self._put(old is not None, headers))
+            self._writer.start(token, self._key, lambda: self._put(old is not None, headers))
         else:
             parts = [part.result() for part in self._parts]
             parts.append(self._writer.bucket.part(self._key, self._upload, len(parts) + 1, bytes(self._buffer)))
             upload, self._upload = self._upload, None
-            self._writer.start(token, lambda: self._end(old is not None, upload, parts))
+            self._writer.start(token, self._key, lambda: self._end(old is not None, upload, parts))
 
     def discard(self) -> None:
         """Leave no trace."""
@@ -119,7 +119,7 @@ class S3MirrorWriter:
         self._from_bucket = from_bucket
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="mirror")
         self._room = BoundedSemaphore(_WAITING)
-        self._started: list[tuple[int, Future[Any]]] = []
+        self._started: list[tuple[int, str, Future[Any]]] = []
         self._start: str | None = None
         self._there: dict[str, int] = {}  # sizes by key, of what lies directly under that prefix
 
@@ -160,17 +160,18 @@ class S3MirrorWriter:
         """Give an object the metadata of its row."""
         key = self.keys.key(join_path(rows.dir[i], rows.name[i]))
         headers = self.headers(rows, i)
-        self.start(i, lambda: self.bucket.rewrite(key, headers))
+        self.start(i, key, lambda: self.bucket.rewrite(key, headers))
 
     def flush(self) -> list[int]:
         """Wait for everything under way."""
         started, self._started = self._started, []
         refused = []
-        for token, future in started:
+        for token, key, future in started:
             error = future.exception()
             if isinstance(error, OSError):
                 refused.append(token)
-                self.notes.add(Code.FAILED, b"", f"cannot be written: {error.strerror or error}")
+                path = key.removeprefix(self._prefix).encode()
+                self.notes.add(Code.FAILED, path, f"cannot be written: {error.strerror or error}")
             elif error is not None:
                 raise error
         return refused
@@ -188,7 +189,7 @@ class S3MirrorWriter:
             if self.trash(key):
                 self.bucket.delete([key])
 
-        self.start(-1, move)
+        self.start(-1, key, move)
 
     def finish(self, rows: Rows, i: int, *, attributes: bool) -> None:
         """A bucket has no directories."""
@@ -216,9 +217,9 @@ class S3MirrorWriter:
             self._start = start
         return self._there.get(key)
 
-    def start(self, token: int, do: Callable[[], Any]) -> None:
-        """Have something done; `flush` waits for it."""
-        self._started.append((token, self.submit(do)))
+    def start(self, token: int, key: str, do: Callable[[], Any]) -> None:
+        """Have something done about a key; `flush` waits for it."""
+        self._started.append((token, key, self.submit(do)))
 
     def submit(self, do: Callable[[], Any]) -> Future[Any]:
         """Have something done by another thread; waits while too much is under way."""
