@@ -9,3 +9,4 @@ COPY --chown=airflow:0 dags /opt/airflow/dags
 COPY --chown=airflow:0 include /opt/airflow/include
 COPY --chown=airflow:0 plugins /opt/airflow/plugins
 ENV PYTHONPATH=/opt/airflow/include
+ENV ARROW_DEFAULT_MEMORY_POOL=system MALLOC_ARENA_MAX=2

@@ -15,7 +15,7 @@ import pytest
 
 from moraine.errors import ConfigError, StoreUnavailable
 from moraine.repository import layout
-from moraine.repository.index import write_segment
+from moraine.repository.index_segments import write_segment
 from moraine.repository.log import CHECKPOINT_EVERY
 from moraine.repository.repository import Repository
 from moraine.steps.check import Checked, check_repository
@@ -248,8 +248,7 @@ class TestIndex:
     def exchange(self, repository: Repository, rows: pa.Table) -> None:
         """Put another segment in the place of the first."""
         key = layout.segment("FORGED")
-        forged = write_segment([rows], key=key, store=repository.store, keyring=repository.keyring)
-        assert forged
+        [forged] = write_segment([rows], key=key, store=repository.store, keyring=repository.keyring)
         first, *others = repository.state.segments.values()
         repository.state.segments = {s.key: s for s in (replace(forged, level=first.level), *others)}
 

@@ -67,12 +67,14 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class SegmentRef:
-    """One index segment: level 0 as a session wrote it, level 1 compacted."""
+    """One index segment: level 0 as a session wrote it, else part of the compacted run of that level."""
 
     key: str
     digest: str
     rows: int
     level: int = 0
+    first: str = ""  # first 8 bytes of the lowest and of the highest id, hex; empty: not recorded
+    last: str = ""
 
 
 @dataclass(slots=True)

@@ -93,7 +93,7 @@ class Buffers:
 class ChunkReader:
     """Reads chunks of one repository. One object may serve many `read` calls, one after another or in threads."""
 
-    def __init__(self, store: Store, keyring: Keyring, *, workers: int = 2, memory: int = 64 << 20) -> None:
+    def __init__(self, store: Store, keyring: Keyring, *, workers: int = 2, memory: int = 32 << 20) -> None:
         self._store = store
         self._keyring = keyring
         self._workers = workers

@@ -64,7 +64,7 @@ class PackWriter:
         *,
         name: Callable[[], str],
         entropy: Entropy,
-        pack_size: int = 64 << 20,
+        pack_size: int = 32 << 20,
         in_flight: int = 1,
     ) -> None:
         self._store = store
@@ -104,6 +104,7 @@ class PackWriter:
     def close(self) -> None:
         """Drop what is not handed to the uploader, wait for what is, and end the threads."""
         self._uploader.shutdown(wait=True, cancel_futures=True)
+        self._free = queue.LifoQueue()
 
     def _overfull(self, builder: PackBuilder, content: int, chunks: int) -> bool:
         return builder.final_size(content, chunks) > self._pack_size or builder.chunks + chunks > MOST_CHUNKS

@@ -11,6 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from types import TracebackType
 
 import numpy as np
@@ -51,7 +52,7 @@ class ChunkWriter:
     workers and uploads are raised by the next call.
     """
 
-    def __init__(self, packs: PackWriter, *, level: int, block_size: int, blocks: int = 5, workers: int = 2) -> None:
+    def __init__(self, packs: PackWriter, *, level: int, block_size: int, blocks: int = 4, workers: int = 2) -> None:
         self._packs = packs
         self._level = level
         self._ring: queue.LifoQueue[Block] = queue.LifoQueue()  # the block used last is still in the cache
@@ -69,6 +70,9 @@ class ChunkWriter:
     ) -> None:
         self._workers.shutdown(wait=True, cancel_futures=True)
         self._packs.close()
+        with suppress(queue.Empty):
+            while True:  # blocks and their ring refer to each other: without this they would stay for a while
+                self._ring.get_nowait()
 
     @property
     def packs_written(self) -> int:

@@ -30,8 +30,8 @@ class Chunking:
     average: int = 1 << 20
     maximum: int = 1 << 22
     fixed_disk: int = 4 << 20
-    fixed_lake: int = 16 << 20
-    pack: int = 64 << 20
+    fixed_lake: int = 8 << 20
+    pack: int = 32 << 20
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from datetime import datetime
 from moraine.errors import AccessDenied, CommitRefused
 from moraine.model.log import LogState
 from moraine.repository import layout
-from moraine.repository.index import compact, compactable
+from moraine.repository.index_segments import compact, compactable
 from moraine.repository.repository import Repository
 from moraine.repository.work import WorkFiles
 from moraine.stores.base import Store

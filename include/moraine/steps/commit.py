@@ -20,7 +20,7 @@ from moraine.model.log import LogState, SegmentRef
 from moraine.model.snapshot import Snapshot, SnapshotRecord, Totals
 from moraine.repository import layout
 from moraine.repository.documents import digest, write_sealed
-from moraine.repository.index import write_segment
+from moraine.repository.index_segments import write_segments
 from moraine.repository.manifest import ManifestWriter, Written
 from moraine.repository.work import Ref
 from moraine.steps.commit_rows import Tally, final_rows
@@ -165,12 +165,13 @@ def _write_manifest(run: Run, diffed: Diffed, copied: dict[int, Any], tally: Tal
 
 
 def _write_index(run: Run, outcomes: list[Any]) -> list[SegmentRef]:
-    tables = [run.work.load_table(ref) for doc in outcomes for ref in doc["locations"]]
-    if not tables:
-        return []
-    key = layout.segment(run.repository.new_id(run.clock()))
-    segment = write_segment(tables, key=key, store=run.repository.store, keyring=run.repository.keyring)
-    return [segment] if segment else []
+    repository = run.repository
+    return write_segments(
+        (run.work.load_table(ref) for doc in outcomes for ref in doc["locations"]),
+        make_key=lambda: layout.segment(repository.new_id(run.clock())),
+        store=repository.store,
+        keyring=repository.keyring,
+    )
 
 
 def _describe(run: Run, written: Written, parent: Snapshot | None, totals: Totals, proofs: list[Any]) -> Snapshot:

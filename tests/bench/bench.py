@@ -1,0 +1,146 @@
+"""`./moraine bench`: the same work by Moraine and by every other tool that is here, stage by stage, in turn.
+
+    ./moraine bench                          two minutes: a tenth of the work, once
+    ./moraine bench full --page docs/PERFORMANCE.md
+    ./moraine bench full --folder /mnt/fresh --rounds 5 --peers restic borg
+
+Every number is of a whole process, from start to exit, by the kernel's account of it and its children. Each round
+begins with empty repositories, and the order of the tools changes from stage to stage, so that drift of the machine
+hits all alike. FOLDER should be a fresh file system with room for six times the data: where many files were just
+deleted, making new ones is slow for everybody.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from page import Sample, table, write_page
+from peers import Tool, found
+
+WORKLOADS = ("small files", "data lake", "one large file")
+STAGES = ("first", "unchanged", "night", "restore", "check")
+QUICK = 0.1
+
+
+def main() -> None:
+    """Measure, print a table, and keep it where `--page` says."""
+    args = arguments()
+    samples: list[Sample] = []
+    with tempfile.TemporaryDirectory(dir=args.folder, prefix="moraine-bench-") as made:
+        folder = Path(made)
+        for name in args.work:
+            source = folder / "source"
+            workload(name, source, args.scale)
+            for number in range(args.rounds):
+                homes = folder / "homes"
+                tools = found(homes, args.peers)
+                samples += measured(name, number, tools, source, folder)
+                shutil.rmtree(homes)
+            shutil.rmtree(source)
+        described = [tool.describe() for tool in found(folder / "homes", args.peers)]
+    print(table(samples))
+    if args.page:
+        write_page(args.page, samples, described, scale=args.scale, rounds=args.rounds, command=sys.argv[1:])
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("size", nargs="?", choices=("quick", "full"), default="quick")
+    parser.add_argument("--folder", type=Path, help="where trees and repositories are made")
+    parser.add_argument("--rounds", type=int, help="how often all is done; medians count (default: 1, full: 3)")
+    parser.add_argument("--scale", type=float, help="share of the full work (default: 0.1, full: 1)")
+    parser.add_argument("--peers", nargs="*", help="which other tools (default: restic, borg, kopia where installed)")
+    parser.add_argument("--work", nargs="*", choices=WORKLOADS, default=WORKLOADS)
+    parser.add_argument("--page", type=Path, help="a Markdown page to write the result to, with a plot beside it")
+    args = parser.parse_args()
+    full = args.size == "full"
+    args.rounds = args.rounds or (3 if full else 1)
+    args.scale = args.scale or (1.0 if full else QUICK)
+    return args
+
+
+def measured(work: str, number: int, tools: list[Tool], source: Path, folder: Path) -> list[Sample]:
+    """One round of one workload: every stage by every tool."""
+    tree, out = folder / "tree", folder / "out"
+    shutil.copytree(source, tree)
+    samples: list[Sample] = []
+    for tool in tools:
+        run(tool, tool.init, folder)
+    for place, stage in enumerate(STAGES):
+        if stage == "night":
+            workload("night", tree, 1 + number)
+        turn = (place + number) % len(tools)
+        for tool in tools[turn:] + tools[:turn]:
+            if stage == "restore":
+                out.mkdir()
+            home = folder / "homes" / tool.name
+            os.sync()
+            samples.append(timed(work, stage, tool, tree if stage != "restore" else out, home))
+            print(samples[-1].line(), file=sys.stderr, flush=True)
+            if stage == "restore":
+                compare(tool, tree, out)
+                shutil.rmtree(out)
+    shutil.rmtree(tree)
+    return samples
+
+
+def timed(work: str, stage: str, tool: Tool, folder: Path, home: Path) -> Sample:
+    """Run one stage as a process of its own."""
+    commands = {"restore": tool.restore, "check": tool.check}
+    began = time.monotonic()
+    process = subprocess.Popen(
+        commands.get(stage, tool.backup),
+        cwd=folder,
+        env=tool.env(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stderr
+    said = process.stderr.read()
+    _, status, used = os.wait4(process.pid, 0)
+    wall = time.monotonic() - began
+    if os.waitstatus_to_exitcode(status):
+        sys.exit(f"{tool.name} failed at {stage} of {work}: {said.decode(errors='replace')}")
+    objects = [path.stat().st_size for path in (home / "repository").rglob("*") if path.is_file()]
+    return Sample(
+        work,
+        stage,
+        tool.name,
+        wall,
+        used.ru_utime + used.ru_stime,
+        used.ru_maxrss / 1024,
+        sum(objects) / 1e6,
+        len(objects),
+    )
+
+
+def workload(name: str, tree: Path, number: float) -> None:
+    """Make or change a tree, in a process of its own: the memory of this one would count as its children's peak."""
+    subprocess.run([sys.executable, Path(__file__).with_name("workloads.py"), name, tree, str(number)], check=True)
+
+
+def run(tool: Tool, command: list[str], folder: Path) -> None:
+    """Run a command that is not measured."""
+    done = subprocess.run(command, cwd=folder, env=tool.env(), capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{tool.name}: {' '.join(command)} failed: {done.stderr}")
+
+
+def compare(tool: Tool, tree: Path, out: Path) -> None:
+    """What was restored has to be what was saved; a fast wrong restore is none."""
+    done = subprocess.run(["diff", "-rq", "--no-dereference", tree, out], capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{tool.name} did not restore what it saved: {done.stdout[:2000]}")
+
+
+if __name__ == "__main__":
+    main()
