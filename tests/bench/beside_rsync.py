@@ -3,8 +3,7 @@
     PYTHONPATH=include .venv/bin/python tests/bench/beside_rsync.py FOLDER [--files 50000] [--file-bytes 10000]
 
 All keep what they replace and remove. FOLDER should lie on a fresh file system: where many files were just deleted,
-making new ones is slow for everybody. Every stage is run with the tools in another order, and the least of the rounds
-counts.
+making new ones is slow for everybody.
 """
 
 from __future__ import annotations
@@ -13,10 +12,10 @@ import argparse
 import os
 import random
 import shutil
+import subprocess
 import sys
+import time
 from pathlib import Path
-
-from beside_restic import measure, write
 
 
 def main() -> None:
@@ -53,6 +52,24 @@ def commands(folder: Path) -> dict[str, list[str]]:
     if shutil.which("rclone"):
         found["rclone"] = ["rclone", "sync", "-M", f"--backup-dir={folder / 'rclone-trash'}", tree, places["rclone"]]
     return found
+
+
+def write(path: Path, rng: random.Random, size: int) -> None:
+    """A file of noise."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(rng.randbytes(size))
+
+
+def measure(command: list[str], folder: Path) -> str:
+    """Run a command as a whole process; times and memory by the kernel's account of it."""
+    environ = {**os.environ, "RCLONE_CONFIG": str(folder / "rclone.conf")}
+    began = time.monotonic()
+    process = subprocess.Popen(command, env=environ, stdin=subprocess.DEVNULL)
+    _, status, used = os.wait4(process.pid, 0)
+    if os.waitstatus_to_exitcode(status):
+        sys.exit(f"failed: {command}")
+    cpu = used.ru_utime + used.ru_stime
+    return f"wall {time.monotonic() - began:7.2f} s   cpu {cpu:7.2f} s   peak {used.ru_maxrss >> 10:5d} MiB"
 
 
 if __name__ == "__main__":
