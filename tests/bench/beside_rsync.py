@@ -24,13 +24,14 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--files", type=int, default=50_000)
     parser.add_argument("--file-bytes", type=int, default=10_000)
+    parser.add_argument("--fsync", action="store_true", help="rsync with --fsync too: as durable, file by file")
     args = parser.parse_args()
     folder = args.folder.resolve()
     rng = random.Random(1)
     tree = folder / "tree"
     for number in range(args.files):
         write(tree / f"{number // 100:05d}/{number % 100:02d}.txt", rng, args.file_bytes)
-    tools = commands(folder)
+    tools = commands(folder, fsync=args.fsync)
     for stage in ("first", "unchanged", "night"):
         if stage == "night":
             for number in rng.sample(range(args.files), max(1, args.files // 50)):
@@ -40,7 +41,7 @@ def main() -> None:
             print(f"{stage:10} {tool:8} {measure(command, folder)}", flush=True)
 
 
-def commands(folder: Path) -> dict[str, list[str]]:
+def commands(folder: Path, *, fsync: bool) -> dict[str, list[str]]:
     """The command of each tool, the same for every stage."""
     tree = str(folder / "tree")
     places = {name: str(folder / name) for name in ("moraine", "rsync", "rclone")}
@@ -48,7 +49,9 @@ def commands(folder: Path) -> dict[str, list[str]]:
     if shutil.which("rsync"):
         keep = ["--delete", "--backup", f"--backup-dir={folder / 'rsync-trash'}"]
         found["rsync"] = ["rsync", "-aHAX", *keep, f"{tree}/", f"{places['rsync']}/"]
-        found["rsync+"] = ["rsync", "-aHAX", "--fsync", *keep, f"{tree}/", f"{folder / 'rsync-fsync'}/"]
+    if fsync:
+        keep = ["--fsync", "--delete", "--backup", f"--backup-dir={folder / 'fsync-trash'}"]
+        found["rsync+"] = ["rsync", "-aHAX", *keep, f"{tree}/", f"{folder / 'rsync-fsync'}/"]
     if shutil.which("rclone"):
         found["rclone"] = ["rclone", "sync", "-M", f"--backup-dir={folder / 'rclone-trash'}", tree, places["rclone"]]
     return found
