@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FROZEN = {
     "after_backup__demo": ["report"],
     "backup__demo": ["open", "list", "diff", "gate", "copy", "verify", "commit", "prove", "retain", "close"],
+    "repository_probe": ["probe"],
     "restore": ["plan", "execute", "verify"],
 }
 HEAVY = ["pyarrow", "pandas", "numpy", "obstore", "boto3", "duckdb", "great_expectations", "pyfastcdc"]
@@ -68,7 +69,7 @@ def test_a_broken_policy_shows_its_reason_and_hurts_no_other(demo: Path) -> None
     assert list(bag.import_errors) == ["policies.py"]
     reasons = bag.import_errors["policies.py"]
     assert "typo.yaml:2: unknown key 'sorce'; did you mean 'source'?" in reasons
-    assert "'endless' has schedule.catchup without schedule.start" in reasons
+    assert "endless.yaml:4: 'schedule': `catchup` needs a `start`" in reasons
 
 
 def test_a_task_builds_its_own_dag_only(demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,10 +90,10 @@ def test_every_pool_of_a_task_is_made_and_restore_goes_first(demo: Path) -> None
     assert max(backup) < min(restore)
 
 
-def test_without_any_policy_there_is_still_the_restore_form(policies: Path) -> None:
+def test_without_any_policy_the_two_forms_are_still_there(policies: Path) -> None:
     bag = parse()
     assert bag.import_errors == {}
-    assert list(bag.dags) == ["restore"]
+    assert sorted(bag.dags) == ["repository_probe", "restore"]
 
 
 def test_parsing_loads_nothing_heavy(demo: Path) -> None:

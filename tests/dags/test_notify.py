@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import email
 import json
+import os
 import socketserver
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import SimpleNamespace
+from urllib.parse import parse_qs
+from uuid import uuid4
 
 import pytest
 import structlog
 import yaml
 from airflow.callbacks.callback_requests import DagCallbackRequest
-from airflow.dag_processing.processor import _execute_dag_callbacks
+from airflow.dag_processing.manager import DagFileProcessorManager
+from airflow.dag_processing.processor import DagFileProcessorProcess
 from airflow.models.dagrun import DagRun
 from airflow.utils.session import create_session
 
@@ -22,6 +27,8 @@ from airflow_runs import run
 from moraine.errors import ConfigError
 from moraine.workflows.backup import build_backup_dag
 from moraine.workflows.policies import find_policy, read_policies
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class Postbox(socketserver.StreamRequestHandler):
@@ -57,7 +64,7 @@ def mails(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[email.message.Messag
 
 
 def write(policies: Path, **parts: object) -> None:
-    policy = {"policy": "lost", "source": {"path": "/nowhere"}, "repository": {"url": "/nowhere"}, **parts}
+    policy = {"policy": "lost", "source": {"path": "/nowhere/<b>"}, "repository": {"url": "/nowhere/<b>"}, **parts}
     (policies / "lost.yaml").write_text(yaml.safe_dump(policy))
 
 
@@ -75,17 +82,74 @@ def test_a_failed_run_is_told_once_by_mail(policies: Path, mails: list[email.mes
     assert f"run <code>{failed.run_id}</code>" in text.replace("&#43;", "+")
     assert "/dags/backup__lost/runs/" in text
     assert "{{" not in text and "{%" not in text
+    assert "<b>open</b>: <code>not-a-repository</code>: /nowhere/&lt;b&gt; is no Moraine repository" in text
+    assert "What to do: `moraine repo init /nowhere/&lt;b&gt;` makes one" in text
+
+
+def test_another_notifier_is_told_the_error_over_http(policies: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = {
+        "aws_conn_id": "pager",
+        "target_arn": "arn:aws:sns:us-east-1:123456789012:nights",
+        "message": "{{ ti.xcom_pull(key='error').code }}, {{ ti.xcom_pull(key='error').hint }}",
+        "subject": "{{ dag.dag_id }}",
+    }
+    sns = "airflow.providers.amazon.aws.notifications.sns.SnsNotifier"
+    write(policies, notify=[{"notifier": sns, "arguments": arguments}])
+    dag = build_backup_dag(find_policy("lost"))
+    assert not any(task.on_failure_callback for task in dag.tasks)  # once for a run, not for each task of it
+    with pager() as (address, calls):
+        extra = {"endpoint_url": address, "region_name": "us-east-1"}
+        connection = {"conn_type": "aws", "login": "key", "password": "secret", "extra": extra}
+        monkeypatch.setenv("AIRFLOW_CONN_PAGER", json.dumps(connection))
+        call_back(run(dag))
+    (call,) = calls
+    assert call["Subject"] == ["backup__lost"]
+    assert json.loads(call["Message"][0])["default"] == ("not-a-repository, `moraine repo init /nowhere/<b>` makes one")
+
+
+@contextmanager
+def pager() -> Iterator[tuple[str, list[dict[str, list[str]]]]]:
+    """Takes what is sent to a topic of SNS."""
+    calls: list[dict[str, list[str]]] = []
+    answer = b"<PublishResponse><PublishResult><MessageId>1</MessageId></PublishResult></PublishResponse>"
+
+    class Receiver(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            calls.append(parse_qs(self.rfile.read(int(self.headers["content-length"])).decode()))
+            self.send_response(200)
+            self.send_header("content-length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Receiver) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", calls
+        server.shutdown()
 
 
 def call_back(failed: DagRun) -> None:
-    """What scheduler and DAG processor do about a failed run, the request as text between them."""
+    """What scheduler and DAG processor do about a failed run; the processor in a process of its own, as ever."""
     with create_session() as session:
         row = session.merge(failed)
-        ti = next(ti for ti in row.get_task_instances(session=session) if ti.state == "failed")
+        ti = max(
+            (ti for ti in row.get_task_instances(session=session) if ti.state == "failed"), key=lambda ti: ti.end_date
+        )
         made = row.produce_dag_callback(dag=None, success=False, relevant_ti=ti, reason="task_failure")
         request = DagCallbackRequest.model_validate_json(made.model_dump_json())
-    parsed = SimpleNamespace(dags={failed.dag_id: build_backup_dag(find_policy("lost"))})
-    _execute_dag_callbacks(parsed, request, structlog.get_logger())
+    with open(os.devnull, "wb") as log:
+        process = DagFileProcessorProcess.start(
+            id=uuid4(),
+            path=ROOT / "dags/backup.py",
+            bundle_path=ROOT / "dags",
+            bundle_name="dags-folder",
+            dag_file_rel_path="backup.py",
+            callbacks=[request],
+            logger=structlog.get_logger(),
+            logger_filehandle=log,
+            client=DagFileProcessorManager(max_runs=1).client,
+        )
+        while not process.is_ready:
+            process._service_subprocess(0.1)
 
 
 @pytest.mark.parametrize(

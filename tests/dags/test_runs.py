@@ -106,7 +106,7 @@ def test_a_night_is_backed_up_and_comes_back_equal(place: Place) -> None:
         event = session.scalars(select(AssetEvent).order_by(AssetEvent.id.desc())).first()
     assert event is not None
     assert event.extra["snapshot"] == place.repository.find("latest").id
-    assert set(event.extra) == {"snapshot", "window", "bytes", "added_bytes", "digest"}
+    assert set(event.extra) == {"snapshot", "window", "bytes", "added", "digest"}
 
 
 def test_a_night_without_changes_commits_too(place: Place) -> None:

@@ -12,7 +12,6 @@ import sys
 import pytest
 
 from command_line import ROOT, Line, spawn
-from moraine.cli.restore import anywhere
 
 
 def test_from_nothing_to_a_restored_tree(bare: Line) -> None:
@@ -171,12 +170,6 @@ def test_restore_a_part(line: Line) -> None:
         line("restore", "latest", "--to", str(out), "--path", glob)
         assert sorted(str(p.relative_to(out)) for p in out.rglob("*") if p.is_file()) == expected
     line("restore", "latest", "--to", str(line.folder / "x"), "--path", "nope", code=60)
-
-
-def test_patterns_of_names_match_anywhere() -> None:
-    assert [anywhere(glob) for glob in (b"*.csv", b"docs", b"docs/*.md", b"/*.csv")] == [
-        b"**/*.csv", b"docs", b"docs/*.md", b"/*.csv",
-    ]  # fmt: skip
 
 
 def test_dry_run_and_delete(line: Line) -> None:

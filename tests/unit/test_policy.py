@@ -112,6 +112,7 @@ def test_digest_follows_the_content() -> None:
             "policy: lake\npolicy: pond",
             "p.yaml:3: not valid YAML: the key 'policy' stands twice, first in line 2",
         ),
+        ("start: 2026-01-01", "catchup: true", "p.yaml:11: 'schedule': `catchup` needs a `start`"),
         ("policy: lake", "policy: [lake", "not valid YAML"),
         ("policy: lake", "---\npolicy: lake\n---\na: 1\n", "expected a single document"),
     ],

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,11 +21,11 @@ from moraine.errors import DamagedObject, RestoreError, TargetFull, UnsafePath
 from moraine.model.entry import Kind
 from moraine.model.xattrs import encode_xattrs
 from moraine.sources import posix_target_files, posix_target_tree
+from moraine.sources.extents import Extents
 from moraine.sources.posix_target import PosixTarget
-from moraine.sources.posix_target_files import Extents
 from moraine.sources.posix_target_placing import refuse, temporary
 from moraine.sources.posix_target_tree import UNFINISHED, Tree, below
-from moraine.sources.target import Notes, Rows, TargetWriter, Verdict
+from moraine.sources.target import Extra, Notes, Rows, TargetWriter, Verdict
 
 NOW = 1_700_000_000_123_456_789
 
@@ -36,7 +37,7 @@ def rows(*paths: str, **columns: Any) -> Rows:
     values: dict[str, Any] = {
         "kind": int(Kind.FILE), "verdict": int(Verdict.CREATE), "size": 0, "mode": 0o644, "uid": os.geteuid(),
         "gid": os.getegid(), "owner": None, "group": None, "time": NOW, "rdev": 0, "target": None, "xattrs": None,
-        "extents": None,
+        "extents": None, "inode": 0, "digest": None,
     }  # fmt: skip
     lists = {name: [value] * count for name, value in (values | columns).items()}
     return Rows(dir=[os.fsencode(d) for d, _ in split], name=[os.fsencode(n) for _, n in split], **lists)
@@ -112,7 +113,7 @@ class TestTree:
             weight = reader.weigh(b"", os.fsencode(name))
             assert (weight.entries, weight.bytes) == (depth + 1, 6)
         with opened(tmp_path / "out") as writer:
-            writer.remove(b"", os.fsencode(name))
+            writer.remove(Extra(b"", os.fsencode(name), Kind.DIRECTORY, 1, 0))
             assert writer.counts["deleted"] == depth + 1
 
     @pytest.mark.skipif(os.geteuid() != 0, reason="mounts a file system")
@@ -125,7 +126,7 @@ class TestTree:
             with Tree(os.fsencode(tmp_path / "out")) as tree:
                 assert [(e.name, e.foreign) for e in below(tree, b"extra") if e.foreign] == [(b"mount", True)]
             with opened(tmp_path / "out") as writer:
-                writer.remove(b"", b"extra")
+                writer.remove(Extra(b"", b"extra", Kind.DIRECTORY, 1, 0))
                 assert set(writer.notes.counts) == {"extra-kept"}
             assert (mount / "precious").exists()
             assert not (tmp_path / "out/extra/file").exists()
@@ -190,7 +191,8 @@ class TestFiles:
             put(writer, [b"x"], rows("broken", xattrs=b"no attributes"))
             assert writer.notes.counts == {"damaged": 1}
         with PosixTarget(tmp_path / "out").reader() as reader:
-            found = reader.look(b"", [b"file", b"fifo", b"link", b"no such", b"x" * 300]).to_pylist()
+            names = pa.table({"name": [b"file", b"fifo", b"link", b"no such", b"x" * 300]})
+            found = reader.look(b"", names).to_pylist()
         assert (found[0]["mode"], found[0]["xattrs"], found[0]["kind"]) == (0o4711, wanted, Kind.FILE)
         assert (found[1]["mode"], found[1]["mtime"], found[1]["mtime_ns"]) == (4, -1, 999_999_999)
         assert (found[2]["target"], found[2]["mtime_ns"]) == (b"to/nowhere", 1)

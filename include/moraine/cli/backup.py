@@ -59,6 +59,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
         hint = f"`moraine mirror --policy {args.policy}` runs it"
         raise ConfigError(f"policy {policy.policy} keeps a mirror", hint=hint)
     from moraine.cli.holder import this_process
+    from moraine.cli.metrics import tell_backup
     from moraine.steps.backup import backup
     from moraine.steps.source import open_source
     from moraine.stores.memory import MemoryStore
@@ -86,6 +87,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
         context.out.warn(f"note: {remark}")
     proven = _prove(repository, policy, committed.snapshot, context) if args.prove else None
     _show(context, policy, committed, took, proven)
+    tell_backup(context, repository, policy, took)
     return committed.exit_code
 
 
@@ -195,12 +197,12 @@ def _show(context: Context, policy: Policy, committed: Committed, took: float, p
         content = asdict(committed) | {"policy": policy.policy, "seconds": round(took, 3)}
         context.out.json(content | ({"proven": proven} if proven else {}))
         return
-    stored = f" ({format_size(committed.stored_bytes)} compressed and sealed)" if committed.added_bytes else ""
+    stored = f" ({format_size(committed.stored)} compressed and sealed)" if committed.added else ""
     rows = [
         ("snapshot", f"{committed.snapshot} of {policy.policy}"),
         ("holds", f"{plural(committed.files, 'file')}, {format_size(committed.bytes)}"),
         ("changed", plural(committed.changed, "entry", "entries")),
-        ("added", format_size(committed.added_bytes) + stored),
+        ("added", format_size(committed.added) + stored),
     ]
     if committed.racy:
         rows.append(("racy", f"{plural(committed.racy, 'file')} changing just then: read again next time"))

@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """Check and print what is wrong and what it costs; 50 when anything is."""
+    from moraine.cli.metrics import tell_damage
     from moraine.steps.check import check_repository
 
     repository = context.open_repository(args, loading="moraine.steps.check")
@@ -43,6 +44,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
         checked = check_mirror(repository, read_data=args.read_data, clock=context.clock, progress=progress)
     else:
         checked = check_repository(repository, read_data=args.read_data, clock=context.clock, progress=progress)
+    tell_damage(context, repository, [problem["code"] for problem in checked.problems])
     if context.out.as_json:
         context.out.json(asdict(checked) | {"ok": not checked.problems})
         return checked.exit_code

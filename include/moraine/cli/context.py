@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from moraine.cli.output import Output
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from moraine.model.policy import Policy
     from moraine.repository.repository import Repository
     from moraine.stores.base import Store
+    from moraine.stores.metered import Meter
 
 
 @dataclass(slots=True)
@@ -35,6 +35,7 @@ class Context:
 
     out: Output
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    meter: Meter | None = None  # counts what stores are asked
     _unlocking: Unlocking | None = None
 
     def clock(self) -> datetime:
@@ -59,12 +60,15 @@ class Context:
 
     def open_store(self, args: argparse.Namespace, url: str | None = None) -> Store:
         """The store of `url`, --repo or MORAINE_REPOSITORY. Raises ConfigError when none is named."""
+        from moraine.stores.metered import Meter
         from moraine.stores.open import open_store
 
         url = url or args.repo or self.environ.get("MORAINE_REPOSITORY")
         if not url:
             raise ConfigError("no repository is named", hint="give --repo URL or set MORAINE_REPOSITORY")
-        return open_store(_state_of(url), endpoint_url=args.endpoint_url, region=args.region, environ=self.environ)
+        self.meter = self.meter or Meter()
+        place = {"endpoint_url": args.endpoint_url, "region": args.region}
+        return open_store(_state_of(url), **place, environ=self.environ, meter=self.meter)
 
     def open_repository(self, args: argparse.Namespace, url: str | None = None, *, loading: str = "") -> Repository:
         """The repository at `url`, --repo or MORAINE_REPOSITORY; the module `loading` is loaded meanwhile."""
@@ -114,19 +118,12 @@ class Context:
             ConfigError: there is none, or its file is broken.
         """
         from moraine.model.policy import load_policies, load_policy
+        from moraine.steps.policies import choose_policy, policy_folder
 
         if os.sep in name or name.endswith((".yaml", ".yml")) or os.path.isfile(name):
             return load_policy(name)
-        folder = Path(self.environ.get("MORAINE_POLICIES") or Path(__file__).resolve().parents[2] / "policies")
-        policies, broken = load_policies(folder)
-        for policy in policies:
-            if policy.policy == name:
-                return policy
-        for file in broken:
-            if file.path.stem == name:
-                raise file.error
-        known = ", ".join(policy.policy for policy in policies) or "none"
-        raise ConfigError(f"there is no policy {name!r} in {folder}", hint=f"name a policy file, or one of: {known}")
+        folder = policy_folder(self.environ)
+        return choose_policy(name, *load_policies(folder), folder)
 
     def passphrase(self, path: str | None) -> bytes:
         """The passphrase in the file at `path` or MORAINE_PASSPHRASE_FILE, else as typed. Raises ConfigError."""

@@ -131,7 +131,7 @@ def _show(context: Context, url: str, done: Mirrored, took: float) -> None:
         ("snapshot", committed.snapshot),
         ("holds", f"{plural(committed.files, 'file')}, {format_size(committed.bytes)}"),
         ("changed", plural(committed.changed, "entry", "entries")),
-        ("written", format_size(committed.added_bytes)),
+        ("written", format_size(committed.added)),
     ]
     if done.removed:
         rows.append(("removed", f"{plural(done.removed, 'entry', 'entries')}, now in the trash"))

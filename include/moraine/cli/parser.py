@@ -18,7 +18,7 @@ from moraine import __version__
 from moraine.cli.context import Context
 
 VERBS = {
-    "repo": "make a repository",
+    "repo": "make a repository, or try what a store can do",
     "backup": "back up a directory, or what a policy file says",
     "mirror": "keep a plain tree like a directory or bucket, with a trash",
     "snapshots": "list snapshots",

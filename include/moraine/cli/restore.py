@@ -1,4 +1,4 @@
-"""`moraine restore`: bring a snapshot, or part of it, back to a directory."""
+"""`moraine restore`: bring a snapshot, or part of it, back to a directory or a bucket."""
 
 from __future__ import annotations
 
@@ -30,7 +30,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's own arguments."""
     add = parser.add_argument
     add("snapshot", metavar="SNAPSHOT", help="id, part of it, or latest")
-    add("--to", required=True, metavar="DIR", help="the tree will stand right in it, as it stood in the source")
+    add("--to", required=True, metavar="PLACE", help="a directory or s3://bucket/prefix; the tree stands right in it")
+    add("--to-endpoint-url", metavar="URL", help="the S3 server of PLACE (default: as --endpoint-url)")
+    add("--to-region", metavar="NAME", help="the region of PLACE (default: as --region)")
+    add("--storage-class", metavar="NAME", help="in a bucket: of the objects that are written")
+    add("--directory-markers", action="store_true", help="in a bucket: an empty object `name/` for each directory")
     add("--path", action="append", default=[], metavar="GLOB", help="only docs, docs/*.md or *.csv; may be repeated")
     add("--exclude", action="append", default=[], metavar="GLOB", help="but not this; may be repeated")
     add("--policy", metavar="NAME", help="latest of this policy")
@@ -42,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("always", "if-changed", "if-newer", "never"),
         help="which entries that are there already are overwritten (default: if-changed)",
     )
-    add("--delete", action="store_true", help="remove what DIR has and the snapshot has not")
+    add("--delete", action="store_true", help="remove what PLACE has and the snapshot has not")
     add("-n", "--dry-run", action="store_true", help="only say what would be done")
     add("--owners", choices=("id", "name", "keep"), default="id", help="by number (default), by name, or as you are")
     add("--verify", action="store_true", help="read every file again afterwards and compare it")
@@ -50,19 +54,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """Plan, and execute unless it is a dry run; 3 when not all is as in the snapshot, 50 when content is lost."""
-    from moraine.sources.posix_target import PosixTarget
     from moraine.steps.restore import execute_restore
     from moraine.steps.restore_plan import plan_restore
+    from moraine.steps.target import open_target
 
     repository = context.open_repository(args, loading="moraine.steps.restore")
     snapshot = repository.snapshot(args.snapshot, args.policy)
-    target = PosixTarget(os.path.abspath(args.to))
+    target = open_target(
+        args.to,
+        repository,
+        snapshot,
+        environ=context.environ,
+        endpoint_url=args.to_endpoint_url or args.endpoint_url,
+        region=args.to_region or args.region,
+        delete=args.delete,
+        markers=args.directory_markers,
+        storage_class=args.storage_class,
+    )
     plan = plan_restore(
         repository,
         snapshot,
         target=target,
-        include=[anywhere(os.fsencode(glob)) for glob in args.path],
-        exclude=[anywhere(os.fsencode(glob)) for glob in args.exclude],
+        include=[os.fsencode(glob) for glob in args.path],
+        exclude=[os.fsencode(glob) for glob in args.exclude],
         overwrite=args.overwrite,
         delete=args.delete,
     )
@@ -75,11 +89,6 @@ def run(args: argparse.Namespace, context: Context) -> int:
     restored = execute_restore(plan, repository, target, owners=args.owners, verify=args.verify, progress=progress)
     _show(restored, snapshot.policy, context)
     return restored.exit_code
-
-
-def anywhere(glob: bytes) -> bytes:
-    """A pattern of names (wildcards, no slash) is meant at any depth; everything else is a path from the root."""
-    return b"**/" + glob if b"/" not in glob and any(letter in glob for letter in b"*?[") else glob
 
 
 def _show_plan(plan: RestorePlan, repository: Repository, context: Context) -> None:

@@ -1,7 +1,8 @@
 r"""Which entries of a snapshot a person asked for. Pure: globs and paths against names, column by column.
 
-Globs are relative to the root and match from there: `*` and `?` stay inside one name, `**` crosses directories, `[…]`
-and `[!…]` are sets, `\` makes the next character ordinary. What matches is meant with all that is in it.
+Globs are relative to the root and match from there, but for a single name with wildcards (`*.csv`), which is meant at
+any depth: `*` and `?` stay inside one name, `**` crosses directories, `[…]` and `[!…]` are sets, `\` makes the next
+character ordinary. What matches is meant with all that is in it.
 """
 
 from __future__ import annotations
@@ -99,6 +100,8 @@ def _normal(glob: str | bytes) -> bytes:
         raise ConfigError(f"bad glob {glob!r}: no path of a snapshot holds `..` or a NUL", hint="begin at its root")
     while names and names[-1] == b"**":
         names.pop()
+    if b"/" not in text and names and any(letter in text for letter in b"*?["):
+        names.insert(0, b"**")
     return b"/".join(names)
 
 

@@ -133,6 +133,12 @@ class Schedule(Part):
             raise ValueError("an IANA time zone such as Europe/Berlin or UTC") from error
         return value
 
+    @model_validator(mode="after")
+    def _catches_up_from_somewhere(self) -> Schedule:
+        if self.catchup and self.start is None:
+            raise ValueError("`catchup` needs a `start`: the day of the first window to catch up")
+        return self
+
 
 class Compression(Part):
     """How content is compressed."""

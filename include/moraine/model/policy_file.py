@@ -176,6 +176,8 @@ def _mistakes(error: ValidationError) -> Iterator[tuple[Loc, str]]:
         elif item["type"] == "union_tag_invalid":
             kinds, kind = " or ".join(repr(name) for (name,) in _KINDS), item["ctx"]["tag"]
             yield (*loc, "kind"), f"'{dotted}.kind' must be {kinds}, not {_shown(kind)}"
+        elif item["type"] == "value_error" and isinstance(item["input"], dict):  # keys that do not go together
+            yield loc, f"'{dotted}': {_expected(item)}"
         else:
             yield loc, f"'{dotted}' must be {_expected(item)}, not {_shown(item['input'])}"
 

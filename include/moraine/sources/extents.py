@@ -1,9 +1,15 @@
-"""Where a sparse file holds data. Knows SEEK_DATA and SEEK_HOLE, nothing of rows."""
+"""Where a sparse file holds data: found by SEEK_DATA and SEEK_HOLE, and read from what a row keeps of it."""
 
 from __future__ import annotations
 
 import errno
 import os
+from bisect import bisect_right
+from collections.abc import Iterator
+from itertools import accumulate
+from struct import iter_unpack
+
+from moraine.errors import DamagedObject
 
 LIMIT = 1 << 16  # extents of one file; beyond that small holes count as data, so that a row stays small
 
@@ -41,3 +47,41 @@ def _without_small_holes(extents: list[tuple[int, int]], smallest: int) -> list[
         else:
             merged.append((start, length))
     return merged
+
+
+class Extents:
+    """Where the stored bytes of a sparse file go. Raises DamagedObject when they are no extents of a file of `size`."""
+
+    def __init__(self, stored: bytes, size: int, path: bytes) -> None:
+        self._path = path
+        if len(stored) % 16:
+            raise self._damage()
+        pairs = list(iter_unpack("<qq", stored))
+        self._offsets = [offset for offset, _ in pairs]
+        lengths = [length for _, length in pairs]
+        ends = [offset + length for offset, length in pairs]
+        self._starts = [0, *accumulate(lengths)]
+        apart = all(end <= start for end, start in zip([0, *ends], [*self._offsets, size], strict=True))
+        if not apart or min(lengths, default=1) <= 0:
+            raise self._damage()
+
+    def pieces(self, at: int, data: memoryview) -> Iterator[tuple[int, memoryview]]:
+        """(offset in the file, bytes) for stored bytes that start at `at`."""
+        if at + len(data) > self._starts[-1]:
+            raise self._damage()
+        number = bisect_right(self._starts, at) - 1
+        while data:
+            room = self._starts[number + 1] - at
+            yield self._offsets[number] + at - self._starts[number], data[:room]
+            at, data, number = at + room, data[room:], number + 1
+
+    def within(self, start: int, end: int) -> int:
+        """How many bytes from `start` up to `end` of the file are data."""
+        return self._before(end) - self._before(start)
+
+    def _before(self, at: int) -> int:
+        number = bisect_right(self._offsets, at) - 1
+        return 0 if number < 0 else min(self._starts[number] + at - self._offsets[number], self._starts[number + 1])
+
+    def _damage(self) -> DamagedObject:
+        return DamagedObject("the list of holes does not fit the file", hint="run `moraine check`", path=self._path)

@@ -19,7 +19,7 @@ from moraine.sources.posix_mirror_writer import ASIDE, PosixMirrorWriter
 from moraine.sources.posix_target import PosixLooker, PosixTarget
 from moraine.sources.posix_target_placing import reason
 from moraine.sources.posix_target_tree import Tree
-from moraine.sources.target import Content
+from moraine.sources.target import Content, Extra
 
 
 class PosixMirror:
@@ -123,7 +123,7 @@ class PosixMirror:
             return []
         with PosixTarget(folder).writer(owners="keep") as writer:
             for name in names:
-                writer.remove(b"", os.fsencode(name))
+                writer.remove(Extra(b"", os.fsencode(name), int(Kind.DIRECTORY), 1, 0))
         left = set(os.listdir(folder))
         stuck = [name for name in names if name in left]
         if stuck:

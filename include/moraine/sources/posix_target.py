@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pyarrow as pa
@@ -14,10 +14,11 @@ from moraine.errors import ConfigError, RestoreError
 from moraine.model.entry import Kind, join_path
 from moraine.model.xattrs import encode_xattrs
 from moraine.sources.posix_target_attributes import read_xattrs
+from moraine.sources.posix_target_beside import PosixBeside
 from moraine.sources.posix_target_placing import reason
 from moraine.sources.posix_target_tree import UNFINISHED, Tree, below
 from moraine.sources.posix_target_writer import PosixWriter
-from moraine.sources.target import FOUND, Content, Extra, TargetFacts, TargetReader, TargetWriter
+from moraine.sources.target import FOUND, Asked, Content, Extra, TargetFacts, TargetReader, TargetWriter
 
 _KINDS = {
     stat.S_IFREG: int(Kind.FILE),
@@ -28,7 +29,7 @@ _KINDS = {
     stat.S_IFBLK: int(Kind.BLOCK_DEVICE),
     stat.S_IFSOCK: int(Kind.SOCKET),
 }
-_NOTHING = (0, 0, 0, 0, 0, 0, 0, 0, None, None, False)
+_NOTHING = (0, 0, 0, 0, 0, 0, 0, 0, None, None, False, None, None)
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _BILLION = 10**9
 
@@ -92,13 +93,17 @@ class PosixLooker:
         self._tree = tree
         self._user = os.geteuid()
 
-    def look(self, directory: bytes, names: Sequence[bytes]) -> pa.RecordBatch:
+    def look(self, directory: bytes, rows: pa.Table) -> pa.RecordBatch:
         """What is at these names of a directory."""
         fd = self._tree.place(directory).fd
-        rows = [self._found(fd, name) for name in names]
-        columns = zip(*rows, strict=True) if rows else [[] for _ in FOUND]
+        found = [self._found(fd, name) for name in rows["name"].to_pylist()]
+        columns = zip(*found, strict=True) if found else [[] for _ in FOUND]
         arrays = [pa.array(column, field.type) for column, field in zip(columns, FOUND, strict=True)]
         return pa.RecordBatch.from_arrays(arrays, schema=FOUND)
+
+    def beside(self, asked: Asked) -> PosixBeside:
+        """Get ready to find extras inside what was asked for."""
+        return PosixBeside(asked, self.names, self.weigh)
 
     def names(self, directory: bytes) -> list[bytes]:
         """The names in a directory."""
@@ -148,7 +153,8 @@ class PosixLooker:
         seconds, ns = divmod(found.st_mtime_ns, _BILLION)
         unfinished = kind == Kind.DIRECTORY and mode == UNFINISHED and found.st_uid == self._user
         size = found.st_size if kind == Kind.FILE else 0
-        return kind, size, mode, found.st_uid, found.st_gid, seconds, ns, found.st_rdev, target, xattrs, unfinished
+        owner = (found.st_uid, found.st_gid)
+        return kind, size, mode, *owner, seconds, ns, found.st_rdev, target, xattrs, unfinished, None, None
 
 
 class PosixContent:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import os
-from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import accumulate
-from struct import iter_unpack
 
 from moraine.errors import DamagedObject
 from moraine.model.entry import join_path
+from moraine.sources.extents import Extents
 from moraine.sources.posix_target_attributes import PRIVATE, Attributes
 from moraine.sources.posix_target_placing import Placing, refuse
 from moraine.sources.posix_target_tree import Place, Tree
@@ -21,36 +18,6 @@ from moraine.sources.target import Code, Rows
 OPEN_FILES = 64  # large files written in turns
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _AGAIN = os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-
-
-class Extents:
-    """Where the stored bytes of a sparse file go. Raises DamagedObject when they are no extents of a file of `size`."""
-
-    def __init__(self, stored: bytes, size: int, path: bytes) -> None:
-        self._path = path
-        if len(stored) % 16:
-            raise self._damage()
-        pairs = list(iter_unpack("<qq", stored))
-        self._offsets = [offset for offset, _ in pairs]
-        lengths = [length for _, length in pairs]
-        ends = [offset + length for offset, length in pairs]
-        self._starts = [0, *accumulate(lengths)]
-        apart = all(end <= start for end, start in zip([0, *ends], [*self._offsets, size], strict=True))
-        if not apart or min(lengths, default=1) <= 0:
-            raise self._damage()
-
-    def pieces(self, at: int, data: memoryview) -> Iterator[tuple[int, memoryview]]:
-        """(offset in the file, bytes) for stored bytes that start at `at`."""
-        if at + len(data) > self._starts[-1]:
-            raise self._damage()
-        number = bisect_right(self._starts, at) - 1
-        while data:
-            room = self._starts[number + 1] - at
-            yield self._offsets[number] + at - self._starts[number], data[:room]
-            at, data, number = at + room, data[room:], number + 1
-
-    def _damage(self) -> DamagedObject:
-        return DamagedObject("the list of holes does not fit the file", hint="run `moraine check`", path=self._path)
 
 
 @dataclass(slots=True)

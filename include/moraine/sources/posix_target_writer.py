@@ -15,7 +15,7 @@ from moraine.sources.posix_target_files import Files
 from moraine.sources.posix_target_links import Links
 from moraine.sources.posix_target_placing import Placing, reason, refuse
 from moraine.sources.posix_target_tree import UNFINISHED, Place, Tree, below
-from moraine.sources.target import Code, Notes, Rows, Verdict
+from moraine.sources.target import Code, Extra, Notes, Rows, Verdict
 
 MAKE = {
     int(Kind.FIFO): stat.S_IFIFO,
@@ -27,6 +27,8 @@ MAKE = {
 
 class PosixWriter:
     """One restore into a directory (`sources.target.TargetWriter`)."""
+
+    span: int | None = None  # pieces go where they belong, in any order
 
     def __init__(self, root: bytes, owners: str) -> None:
         self.notes = Notes()
@@ -100,8 +102,9 @@ class PosixWriter:
             except OSError as error:
                 refuse(self.notes, error, path)
 
-    def remove(self, directory: bytes, name: bytes) -> None:
+    def remove(self, extra: Extra) -> None:
         """Remove an extra, with all that is in it."""
+        directory, name = extra.dir, extra.name
         try:
             found = os.stat(name, dir_fd=self._tree.place(directory).fd, follow_symlinks=False)
         except FileNotFoundError:

@@ -1,13 +1,14 @@
 """The port to where a restore writes. A target takes rows and bytes; it never learns what a chunk or a pack is.
 
-Rows cross the port as parallel lists, a directory's or a frame's worth at a time, so that a target can work in a tight
-loop. What cannot be done to one entry becomes a note and the restore goes on; what makes going on pointless (no space,
-a path that leads outside) is raised.
+A directory tree and a bucket both fit: paths are the rows' own, whatever the target calls them, and what a target
+cannot hold it says in its facts or in notes. Rows cross the port as parallel lists, a directory's or a frame's worth
+at a time, so that a target can work in a tight loop. What cannot be done to one entry becomes a note and the restore
+goes on; what makes going on pointless (no space, a path that leads outside) is raised.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from enum import IntEnum
@@ -23,7 +24,7 @@ FOUND = pa.schema(
     [
         pa.field("kind", pa.uint8()),  # 0: nothing is there
         pa.field("size", pa.int64()),
-        pa.field("mode", pa.uint32()),
+        pa.field("mode", pa.uint32()),  # null: a directory of which the target keeps no attributes
         pa.field("uid", pa.uint32()),
         pa.field("gid", pa.uint32()),
         pa.field("mtime", pa.int64()),
@@ -32,8 +33,13 @@ FOUND = pa.schema(
         pa.field("target", pa.binary()),
         pa.field("xattrs", pa.binary()),
         pa.field("unfinished", pa.bool_()),  # a directory that a restore made and has not finished
+        pa.field("content", pa.bool_()),  # whether a file's content is the row's; null: size and time tell
+        pa.field("attributes", pa.bool_()),  # of an object, whether headers and metadata are the row's; else null
     ]
 )
+
+
+LOOKED_FOR = ("name", "kind", "inode", "xattrs", "digest")  # columns of what a target is asked for
 
 
 class Verdict(IntEnum):
@@ -67,6 +73,9 @@ class Code:
     TIME = "time-clamped"
     COPIED = "link-copied"
     EXTRA = "extra-kept"
+    EMPTY = "directory-left-out"
+    HOLES = "holes-filled"
+    UPLOADS = "uploads-unknown"
     DIFFERS = "differs"
 
 
@@ -126,9 +135,11 @@ class Rows:
     group: Sequence[str | None]
     time: list[int]  # ns since 1970, exact: may not fit 64 bits
     rdev: list[int]
+    inode: list[int]
     target: Sequence[bytes | None]
     xattrs: Sequence[bytes | None]
     extents: Sequence[bytes | None]
+    digest: Sequence[bytes | None]
 
     def __len__(self) -> int:
         return len(self.name)
@@ -142,6 +153,8 @@ class TargetFacts:
     empty: bool
     free: int | None  # bytes; None where it is not known
     owners: bool  # owners can be set
+    xattrs: bool = True  # extended attributes can be kept
+    directories: bool = True  # directories are entries of their own, not only what paths have in common
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +166,31 @@ class Extra:
     kind: int
     entries: int
     bytes: int
+    place: str = ""  # what the target itself calls it, if that is not the path
+
+
+class Asked(Protocol):
+    """What a restore was asked for (`engine.selection.Selection`)."""
+
+    @property
+    def under(self) -> bytes:
+        """A directory or entry that holds all of it."""
+
+    def covers(self, directory: bytes) -> bool:
+        """Whether a directory is meant with all that is in it, also what the snapshot does not have."""
+
+    def excludes(self, path: bytes) -> bool:
+        """Whether a path is left out on purpose."""
+
+
+class Beside(Protocol):
+    """Finds what the target has and the snapshot has not. It is told of every directory that both have."""
+
+    def known(self, directory: bytes, names: Sequence[bytes], kinds: Sequence[int]) -> None:
+        """Some entries that the snapshot has in a directory; calls come in manifest order."""
+
+    def extras(self, there: Iterable[bytes]) -> list[Extra]:
+        """What else is there; `there` are all directories that both have: some have no entry in the snapshot."""
 
 
 class Content(Protocol):
@@ -170,23 +208,28 @@ class Content(Protocol):
 class TargetReader(Protocol):
     """Looks at what is in the target, before a restore or after it. Follows no symlink."""
 
-    def look(self, directory: bytes, names: Sequence[bytes]) -> pa.RecordBatch:
-        """What is at these names (FOUND, one row per name) of a directory that is there."""
+    def look(self, directory: bytes, rows: pa.Table) -> pa.RecordBatch:
+        """What is in the places of some rows (LOOKED_FOR) of a directory that is there: FOUND, row by row."""
 
-    def names(self, directory: bytes) -> list[bytes]:
-        """The names in a directory that is there, in any order."""
-
-    def weigh(self, directory: bytes, name: bytes) -> Extra:
-        """An extra with everything in it."""
+    def beside(self, asked: Asked) -> Beside:
+        """Get ready to find extras inside what was asked for."""
 
     def open(self, directory: bytes, name: bytes) -> Content | None:
         """A regular file; None where there is none that can be read."""
 
 
 class TargetWriter(Protocol):
-    """Writes entries. Directories come before what is in them; everything is called from one thread."""
+    """Writes entries. Directories come before what is in them; everything is called from one thread.
+
+    `span`: None when pieces of large files may come in any order at all. Otherwise large files come one after the
+    other, and only within so many bytes in any order: for a target that writes front to back.
+    """
 
     notes: Notes
+
+    @property
+    def span(self) -> int | None:
+        """See above."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -219,7 +262,7 @@ class TargetWriter(Protocol):
     def refresh(self, rows: Rows) -> None:
         """Set the attributes of entries whose content is right."""
 
-    def remove(self, directory: bytes, name: bytes) -> None:
+    def remove(self, extra: Extra) -> None:
         """Remove an extra, with all that is in it."""
 
     def finish(self, rows: Rows) -> None:

@@ -38,8 +38,8 @@ class Committed:
     files: int
     bytes: int
     changed: int
-    added_bytes: int
-    stored_bytes: int
+    added: int  # bytes of content that was not in the repository before
+    stored: int  # what they take, compressed and sealed
     racy: int
     unreadable: int
     late: bool
@@ -233,8 +233,8 @@ def _answer(record: SnapshotRecord, totals: Totals) -> Committed:
         files=record.files,
         bytes=record.bytes,
         changed=totals.changed,
-        added_bytes=record.added,
-        stored_bytes=record.stored,
+        added=record.added,
+        stored=record.stored,
         racy=totals.racy,
         unreadable=record.unreadable,
         late=record.late,

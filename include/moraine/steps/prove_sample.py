@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from moraine.errors import IntegrityError, RestoreError
-from moraine.model.entry import State, display_path, join_path
+from moraine.model.entry import Kind, State, display_path, join_path
 from moraine.model.progress import Progress
 from moraine.model.snapshot import Snapshot
 from moraine.proof.problem import Problem
@@ -25,7 +25,7 @@ from moraine.proof.rehash import content_digest, stored_spans
 from moraine.proof.sample import Stratum
 from moraine.repository.repository import Repository
 from moraine.sources.posix_target import PosixTarget
-from moraine.sources.target import INCOMPLETE, TargetReader
+from moraine.sources.target import INCOMPLETE, Extra, TargetReader
 from moraine.steps.restore import execute_restore
 from moraine.steps.restore_plan import plan_restore
 
@@ -164,7 +164,7 @@ def _remove(path: Path) -> None:
         if os.geteuid():
             _make_removable(path)
         with PosixTarget(path.parent).writer(owners="keep") as writer:
-            writer.remove(b"", name)
+            writer.remove(Extra(b"", name, Kind.DIRECTORY, 1, 0))
     except OSError as error:
         raise _unusable(path, error) from error
     if path.exists():

@@ -117,7 +117,7 @@ class _Execution:
         self._write_content()
         self._link()
         for extra in self._plan.extras:
-            self._writer.remove(extra.dir, extra.name)
+            self._writer.remove(extra)
         self._finish()
         self._progress.finish("restore")
 

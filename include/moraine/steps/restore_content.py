@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -94,11 +95,12 @@ class ContentWriter:
             self._note_lost(window, row, "a chunk of it is in no index")
         counts = np.bincount(pieces.file, minlength=len(window))
         left = counts.copy()
-        lost = self._on_lost(window, pieces)
-        for opened in self.repository.chunks.read(pieces.locations, lost=lost):
-            self._whole(window, verdicts, pieces, counts, opened)
-            self._parts(window, verdicts, pieces, counts, left, opened)
-            opened.release()
+        lost = self._on_lost(window)
+        for some in _in_turns(pieces, counts, self.writer.span):
+            for opened in self.repository.chunks.read(some.locations, lost=lost(some)):
+                self._whole(window, verdicts, some, counts, opened)
+                self._parts(window, verdicts, some, counts, left, opened)
+                opened.release()
         self._before += len(window)
 
     def _whole(self, window: Window, verdicts: Verdicts, pieces: Pieces, counts: Numbers, opened: Opened) -> None:
@@ -127,10 +129,10 @@ class ContentWriter:
             left[row] -= 1
             self.progress.advance(files=int(left[row] == 0), bytes=len(data))
 
-    def _on_lost(self, window: Window, pieces: Pieces) -> Callable[[Lost], None]:
+    def _on_lost(self, window: Window) -> Callable[[Pieces], Callable[[Lost], None]]:
         noted: set[int] = set()
 
-        def lost(found: Lost) -> None:
+        def lost(pieces: Pieces, found: Lost) -> None:
             number, _ = _expand(pieces.first, found.rows)
             for row in np.unique(pieces.file[number]).tolist():
                 if row not in noted:
@@ -138,10 +140,36 @@ class ContentWriter:
                     self.writer.abandon(self._before + row)
                     self._note_lost(window, row, found.error.message)
 
-        return lost
+        return lambda pieces: partial(lost, pieces)
 
     def _note_lost(self, window: Window, row: int, why: str) -> None:
         self.writer.notes.add(Code.DAMAGED, window.path(row), f"not restored: {why}")
+
+
+def _in_turns(pieces: Pieces, counts: Numbers, span: int | None) -> Iterator[Pieces]:
+    """All pieces at once; or whole files first, then large ones front to back, about `span` bytes at a time."""
+    several = counts[pieces.file] > 1
+    if span is None or not several.any():
+        yield pieces
+        return
+    if not several.all():
+        yield _some(pieces, np.flatnonzero(~several))
+    large = np.flatnonzero(several)
+    large = large[np.lexsort((pieces.offset[large], pieces.file[large]))]
+    size = pieces.locations["size"].to_numpy().astype(np.int64)[pieces.place[large]]
+    turn = (np.cumsum(size) - size) // span
+    for part in np.split(large, np.flatnonzero(np.diff(turn)) + 1):
+        yield _some(pieces, part)
+
+
+def _some(pieces: Pieces, chosen: Numbers) -> Pieces:
+    """Some of the pieces, with the places that they need."""
+    places, place = np.unique(pieces.place[chosen], return_inverse=True)
+    order = np.argsort(place, kind="stable")
+    chosen, place = chosen[order], place[order]
+    first = np.searchsorted(place, np.arange(len(places) + 1))
+    locations = pieces.locations.take(pa.array(places))
+    return Pieces(pieces.file[chosen], place, pieces.offset[chosen], locations, first, pieces.lost)
 
 
 def _expand(first: Numbers, places: Numbers) -> tuple[Numbers, Numbers]:

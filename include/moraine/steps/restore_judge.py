@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from moraine.model.entry import Kind
-from moraine.sources.target import Verdict
+from moraine.sources.target import TargetFacts, Verdict
 from moraine.steps.restore_rows import Numbers, Window
 
 Verdicts = npt.NDArray[np.uint8]
@@ -29,7 +29,7 @@ REASONS = {
     Verdict.ABSENT: ("absent", "the snapshot holds no content: it could not be read"),
     Verdict.MERGE: ("refresh", "the directory is there and gets its attributes back"),
     Verdict.STAY: ("nothing", "the directory is in the target as it was"),
-    Verdict.PASS: ("nothing", "the directory is there and stays as it is"),
+    Verdict.PASS: ("nothing", "the directory stays as it is, or is made by what is in it"),
 }
 WRITTEN = (Verdict.CREATE, Verdict.REPLACE, Verdict.REPLACE_TREE)
 HERE = (*WRITTEN, Verdict.REFRESH, Verdict.SAME)  # its content will be right
@@ -52,7 +52,9 @@ def uncaptured(window: Window) -> Mask:
     return without
 
 
-def judge(window: Window, rows: Numbers, found: pa.Table, rule: Overwrite, *, delete: bool, owners: bool) -> Verdicts:
+def judge(
+    window: Window, rows: Numbers, found: pa.Table, rule: Overwrite, *, delete: bool, facts: TargetFacts
+) -> Verdicts:
     """Verdicts of `rows` of a window, none of them a directory, each compared with its row in `found` (FOUND).
 
     Args:
@@ -61,7 +63,7 @@ def judge(window: Window, rows: Numbers, found: pa.Table, rule: Overwrite, *, de
         found: what the target has at their paths.
         rule: what is overwritten.
         delete: whether a directory may give way.
-        owners: whether owners count as attributes.
+        facts: whether owners and extended attributes count.
     """
     there = {name: found[name].to_numpy() for name in _NUMBERS}
     here = {name: window.column(name)[rows] for name in there}
@@ -70,12 +72,17 @@ def judge(window: Window, rows: Numbers, found: pa.Table, rule: Overwrite, *, de
     same_time = same_second & (here["mtime_ns"] == there["mtime_ns"])
     newer = (here["mtime"] > there["mtime"]) | same_second & (here["mtime_ns"] > there["mtime_ns"])
     content = kind == there["kind"]
-    content &= (kind != Kind.FILE) | same_time & (here["size"] == there["size"])
+    equal = np.asarray(pc.coalesce(found["content"], pa.array(same_time)))
+    timeless = np.asarray(found["attributes"].is_valid())  # an object: its time is when it was put there
+    content &= (kind != Kind.FILE) | equal & (here["size"] == there["size"])
     content &= (kind != Kind.SYMLINK) | _equal(window, "target", rows, found)
     content &= ~np.isin(kind, (Kind.CHARACTER_DEVICE, Kind.BLOCK_DEVICE)) | (here["rdev"] == there["rdev"])
-    same = content & same_time & _equal(window, "xattrs", rows, found)
+    same = content & (same_time | timeless)
+    if facts.xattrs:
+        xattrs = pa.array(_equal(window, "xattrs", rows, found))
+        same &= np.asarray(pc.coalesce(found["attributes"], xattrs))
     same &= (kind == Kind.SYMLINK) | (here["mode"] == there["mode"])
-    if owners:
+    if facts.owners:
         same &= (here["uid"] == there["uid"]) & (here["gid"] == there["gid"])
     right = np.where(same, Verdict.SAME, Verdict.REFRESH)
     if rule == Overwrite.ALWAYS:

@@ -107,16 +107,21 @@ def plan_restore(
 
     Raises:
         ConfigError: a glob or rule is bad, or `delete` would go beyond what the globs mean.
-        RestoreError: nothing matches, or the target cannot be looked at.
+        RestoreError: nothing matches, the target cannot be looked at, or `delete` would only delete.
         UnsafePath: the snapshot names paths that lead outside.
     """
     selection, rule = select(include, exclude, paths), _rule(overwrite)
     if delete:
         _require_subtrees(selection)
     facts = target.probe()
-    planner = Planner(repository.manifest(snapshot), selection, rule, delete=delete, owners=facts.owners)
+    planner = Planner(repository.manifest(snapshot), selection, rule, delete=delete, facts=facts)
     with target.reader() if facts.exists and not facts.empty else nullcontext() as reader:
         planner.run(reader)
+    if planner.extras and not planner.selected:
+        raise RestoreError(
+            "the snapshot holds no file of what was asked for: delete would leave nothing in the target",
+            hint="look at it with `moraine ls`; if the target is to be empty, empty it by hand",
+        )
     return _plan(planner, snapshot, target.url, selection, rule, delete, facts.free)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -11,9 +10,20 @@ import pyarrow as pa
 
 from moraine.engine.selection import Mask, Selection
 from moraine.errors import RestoreError
-from moraine.model.entry import Kind, State, join_path
+from moraine.model.entry import Kind, State
 from moraine.repository.manifest import Manifest
-from moraine.sources.target import FOUND, SAMPLES, Code, Extra, Notes, TargetReader, Verdict
+from moraine.sources.target import (
+    FOUND,
+    LOOKED_FOR,
+    SAMPLES,
+    Beside,
+    Code,
+    Extra,
+    Notes,
+    TargetFacts,
+    TargetReader,
+    Verdict,
+)
 from moraine.steps.restore_judge import (
     HERE,
     LINK,
@@ -27,8 +37,7 @@ from moraine.steps.restore_judge import (
 )
 from moraine.steps.restore_rows import ATTRIBUTES, NAMES, Numbers, Window, stored_sizes, windows
 
-_COMPARED = ["kind", "mode", "mtime", "mtime_ns", "xattrs", "uid", "gid"]
-_LOST_FOUND = b"lost+found"  # at the top: the file system's own
+_COMPARED = ["kind", "mode", "mtime", "mtime_ns", "xattrs"]
 
 
 class Planner:
@@ -38,16 +47,19 @@ class Planner:
     """
 
     def __init__(
-        self, manifest: Manifest, selection: Selection, rule: Overwrite, *, delete: bool, owners: bool
+        self, manifest: Manifest, selection: Selection, rule: Overwrite, *, delete: bool, facts: TargetFacts
     ) -> None:
         self._manifest = manifest
         self._selection = selection
         self._rule = rule
         self._delete = delete
-        self._owners = owners
+        self._facts = facts
+        self._compared = [name for name in _COMPARED if facts.xattrs or name != "xattrs"]
+        self._compared += ["uid", "gid"] * facts.owners
         self._needed: set[bytes] = set()  # directories on the way to what is asked for
         self._there: dict[bytes, bool] = {}  # directories of the target, and whether a restore left them unfinished
         self._blocked: set[bytes] = set()  # directories that something is in the way of
+        self._childless: set[bytes] = set()  # directories in which nothing was met yet, if that matters
         self._rows = 0
         self._counts = np.zeros(len(Verdict), np.int64)
         self._linked: list[npt.NDArray[np.int64]] = []  # row, device, inode, size, verdict of files with several names
@@ -55,21 +67,23 @@ class Planner:
         self.extras: list[Extra] = []
         self.verdicts: list[Verdicts] = []
         self.links = np.empty((0, 2), np.int64)
-        self.write_files = self.write_bytes = 0
+        self.selected = self.write_files = self.write_bytes = 0  # selected: what is no directory
 
     def run(self, reader: TargetReader | None) -> None:
         """Make the plan; without a reader the target is empty."""
         if not self._selection.everything:
             self._find_needed()
-        gone = _Extras(self._selection, reader) if reader and self._delete else None
+        gone = reader.beside(self._selection) if reader and self._delete else None
         if reader:
             self._there[b""] = False
         for window in windows(self._manifest, self._selection, ATTRIBUTES):
             self.verdicts.append(self._window(window, reader, gone))
             self._rows += len(window)
+        for directory in sorted(self._childless):
+            self.notes.add(Code.EMPTY, directory, "is empty: a bucket holds it only with --directory-markers")
         self._lead()
         if gone:
-            self.extras = gone.found(self._there)
+            self.extras = gone.extras(self._there)
 
     def counts(self) -> dict[str, int]:
         """Entries by what happens to them, and what would be deleted."""
@@ -94,7 +108,7 @@ class Planner:
                 hint="globs start at the snapshot's root: `docs`, `docs/*.pdf`, or `**/*.pdf` for any depth",
             )
 
-    def _window(self, window: Window, reader: TargetReader | None, gone: _Extras | None) -> Verdicts:
+    def _window(self, window: Window, reader: TargetReader | None, gone: Beside | None) -> Verdicts:
         chosen = self._selection.mask(window.directories, window.number, window.names)
         wanted = chosen.copy()
         for row in np.flatnonzero((window.kind == Kind.DIRECTORY) & ~chosen).tolist() if self._needed else ():
@@ -102,9 +116,18 @@ class Planner:
         verdicts = np.where(wanted, Verdict.CREATE, Verdict.UNSELECTED).astype(np.uint8)
         if reader:
             self._compare(window, chosen, wanted, verdicts, reader, gone)
+        if not self._facts.directories:
+            self._imply(window, chosen, verdicts)
         self._leave_out(window, verdicts)
         self._count(window, verdicts)
         return verdicts
+
+    def _imply(self, window: Window, chosen: Mask, verdicts: Verdicts) -> None:
+        """Where paths alone make directories, there is nothing to do for them, and empty ones cannot be."""
+        folder = window.kind == Kind.DIRECTORY
+        verdicts[folder & (verdicts == Verdict.CREATE)] = Verdict.PASS
+        self._childless.update(window.path(row) for row in np.flatnonzero(folder & chosen).tolist())
+        self._childless.difference_update(directory for directory, _, _ in window.runs())
 
     def _leave_out(self, window: Window, verdicts: Verdicts) -> None:
         """What there is nothing to make from, and what could only be made in part."""
@@ -119,7 +142,7 @@ class Planner:
         self._note(window, blocked, Code.CONFLICT, "something in its way may not be removed: not restored")
 
     def _compare(
-        self, window: Window, chosen: Mask, wanted: Mask, verdicts: Verdicts, reader: TargetReader, gone: _Extras | None
+        self, window: Window, chosen: Mask, wanted: Mask, verdicts: Verdicts, reader: TargetReader, gone: Beside | None
     ) -> None:
         folder = window.kind == Kind.DIRECTORY
         waiting: dict[bool, list[tuple[Numbers, pa.RecordBatch]]] = {False: [], True: []}
@@ -131,8 +154,8 @@ class Planner:
             if directory not in self._there:
                 continue
             if gone:
-                gone.names_of(directory, window.names[start:end])
-            found = reader.look(directory, window.names.take(pa.array(rows)).to_pylist())
+                gone.known(directory, window.names[start:end].to_pylist(), window.kind[start:end].tolist())
+            found = reader.look(directory, window.table.select(LOOKED_FOR).take(pa.array(rows)))
             for at in np.flatnonzero(folder[rows]).tolist():
                 row = int(rows[at])
                 verdicts[row] = self._directory(window, row, found.slice(at, 1).to_pylist()[0], asked=bool(chosen[row]))
@@ -145,13 +168,20 @@ class Planner:
                 table = pa.Table.from_batches([batch for _, batch in parts], FOUND).combine_chunks()
                 # What an interrupted restore made and left is not there by anybody's wish.
                 rule = Overwrite.IF_CHANGED if unfinished else self._rule
-                verdicts[rows] = judge(window, rows, table, rule, delete=self._delete, owners=self._owners)
+                verdicts[rows] = judge(window, rows, table, rule, delete=self._delete, facts=self._facts)
 
     def _directory(self, window: Window, row: int, found: dict[str, Any], *, asked: bool) -> Verdict:
         path = window.path(row)
-        here = window.table.select(_COMPARED).slice(row, 1).to_pylist()[0]
+        here = window.table.select(self._compared).slice(row, 1).to_pylist()[0]
+        if not self._facts.directories:
+            if found["kind"]:
+                self._there[path] = False
+            return Verdict.PASS
+        if found["kind"] and found["mode"] is None:
+            self._there[path] = False
+            return Verdict.PASS
         newer = bool(found["kind"]) and (here["mtime"], here["mtime_ns"]) > (found["mtime"], found["mtime_ns"])
-        same = all(here[name] == found[name] for name in (_COMPARED if self._owners else _COMPARED[:-2]))
+        same = all(here[name] == found[name] for name in self._compared)
         unfinished = bool(found["unfinished"])
         verdict = judge_directory(found["kind"], self._rule, unfinished=unfinished, newer=newer, same=same, asked=asked)
         if verdict == Verdict.CONFLICT:
@@ -161,6 +191,7 @@ class Planner:
         return verdict
 
     def _count(self, window: Window, verdicts: Verdicts) -> None:
+        self.selected += int(np.count_nonzero((window.kind != Kind.DIRECTORY) & (verdicts != Verdict.UNSELECTED)))
         self._counts += np.bincount(verdicts, minlength=len(Verdict))
         file = window.kind == Kind.FILE
         size = stored_sizes(window)
@@ -202,46 +233,3 @@ class Planner:
             self.notes.add(code, window.path(row), message)
         if len(numbers) > SAMPLES:
             self.notes.counts[code] += len(numbers) - SAMPLES
-
-
-class _Extras:
-    """Finds what the target has and the snapshot has not, directory by directory in manifest order."""
-
-    def __init__(self, selection: Selection, reader: TargetReader) -> None:
-        self._selection = selection
-        self._reader = reader
-        self._directory: bytes | None = None
-        self._left: set[bytes] = set()
-        self._listed: set[bytes] = set()
-        self._found: list[Extra] = []
-
-    def names_of(self, directory: bytes, names: pa.Array) -> None:
-        """Some names that the snapshot has in a directory of the target."""
-        if directory != self._directory:
-            self._end()
-            self._directory = directory
-            self._listed.add(directory)
-            self._left = set(self._names(directory))
-        if self._left:
-            self._left.difference_update(names.to_pylist())
-
-    def found(self, there: Iterable[bytes]) -> list[Extra]:
-        """All extras; `there` are all directories that both have: some have no entry in the snapshot."""
-        self._end()
-        for directory in there:
-            if directory not in self._listed:
-                self._directory, self._left = directory, set(self._names(directory))
-                self._end()
-        return self._found
-
-    def _names(self, directory: bytes) -> list[bytes]:
-        if not self._selection.covers(directory):
-            return []
-        return [n for n in self._reader.names(directory) if directory or n != _LOST_FOUND]
-
-    def _end(self) -> None:
-        for name in sorted(self._left):
-            assert self._directory is not None
-            if not self._selection.excludes(join_path(self._directory, name)):
-                self._found.append(self._reader.weigh(self._directory, name))
-        self._left = set()

@@ -24,6 +24,7 @@ STAT = (*NAMES, "size", "mode", "uid", "gid", "mtime", "mtime_ns", "inode", "dev
 ATTRIBUTES = (*STAT, "owner", "group", "target", "xattrs", "extents", "digest")
 CONTENT = (*ATTRIBUTES, "chunks")
 
+_NULLABLE = ("owner", "group", "target", "xattrs", "extents", "digest")
 _BILLION = 10**9
 _FORBIDDEN = pa.array([b".", b".."], pa.binary())
 
@@ -91,11 +92,11 @@ class Window:
 
     @cached_property
     def _numbers(self) -> dict[str, npt.NDArray[Any]]:
-        return {name: self.column(name) for name in ("kind", "size", "mode", "uid", "gid", "rdev")}
+        return {name: self.column(name) for name in ("kind", "size", "mode", "uid", "gid", "rdev", "inode")}
 
     @cached_property
     def _others(self) -> dict[str, pa.Array | None]:
-        columns = {name: _flat(self.table[name]) for name in ("owner", "group", "target", "xattrs", "extents")}
+        columns = {name: _flat(self.table[name]) for name in _NULLABLE}
         return {name: None if column.null_count == len(column) else column for name, column in columns.items()}
 
     @cached_property

@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -24,7 +26,9 @@ from moraine.stores.s3_errors import failure
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
-    from obstore.store import ClientConfig, S3Credential, S3CredentialProvider
+    from obstore.store import ClientConfig, S3Config, S3Credential
+
+    Credentials = Callable[[], S3Credential]  # asked again now and then
 
 _PAGE = 1000
 _BULK = 1 << 20
@@ -43,8 +47,19 @@ class AwsSession(Protocol):
         """Where its credentials come from."""
 
 
+@dataclass(frozen=True)
+class _Clients:
+    """Two clients with the same credentials. The read timeout also runs while a body is sent."""
+
+    quick: Client
+    bulk: Client  # without read timeout, for large bodies
+
+
 class S3Store:
     """Objects in a bucket, addressed by path; over plain http only when the endpoint's URL says so.
+
+    Credentials that the server calls expired or unknown are made anew once per refusal. Where that gives others, the
+    failed call is reported as one that may go through when tried again.
 
     Not for use on both sides of a fork: the SDK's threads stay behind, so that a call would hang. It is refused.
     """
@@ -54,7 +69,8 @@ class S3Store:
         bucket: str,
         prefix: str = "",
         *,
-        credentials: S3CredentialProvider,
+        credentials: Credentials,
+        renew: Callable[[], Credentials] | None = None,
         region: str = "us-east-1",
         endpoint_url: str | None = None,
         root_certificate: bytes | None = None,
@@ -62,44 +78,16 @@ class S3Store:
         # A whole store may be hidden, as that of a mirror is; names in it are not.
         check_prefix(prefix and re.sub(r"(^|/)\.", r"\1", prefix) + "/")
         self.url = f"s3://{bucket}/{prefix}".removesuffix("/")
-        endpoint = endpoint_url or _aws_endpoint(region)
-        options: ClientConfig = {
-            "allow_http": endpoint.startswith("http://"),
-            "connect_timeout": "5s",
-            "timeout": "10m",
-            "user_agent": "moraine",
-        }
-        if root_certificate is not None:
-            options["root_certificate"] = root_certificate
-
-        def client(options: ClientConfig) -> Client:
-            return Client(
-                bucket,
-                prefix=prefix or None,
-                config={
-                    "endpoint": endpoint,
-                    "region": region,
-                    "disable_bulk_delete": True,
-                    # The SDK would take these from the environment.
-                    "virtual_hosted_style_request": False,
-                    "skip_signature": False,
-                    "unsigned_payload": False,
-                    "conditional_put": "etag",
-                },
-                client_options=options,
-                retry_config={"max_retries": 0},
-                credential_provider=credentials,
-            )
-
-        # The read timeout also runs while a body is sent: sending a large one takes a client without.
-        self._client = client({**options, "read_timeout": "60s"})
-        self._bulk = client(options)
+        self._connect = _connector(bucket, prefix, region, endpoint_url or _aws_endpoint(region), root_certificate)
+        self._renew = renew
+        self._credentials, self._clients = credentials, self._connect(credentials)
+        self._renewing = threading.Lock()
 
     def put(self, key: str, data: Buffer) -> None:
         """Create an object by one conditional PUT. Raises ObjectExists."""
-        client = self._bulk if memoryview(data).nbytes > _BULK else self._client
         try:
-            with self._call("write", key):
+            with self._call("write", key) as clients:
+                client = clients.bulk if memoryview(data).nbytes > _BULK else clients.quick
                 obstore.put(client, key, data, mode="create", use_multipart=False)
         except ObjectExists as error:
             # 409 says that another request for this key is under way, not how that one will end.
@@ -109,8 +97,8 @@ class S3Store:
 
     def get(self, key: str) -> bytes:
         """The whole object. Raises ObjectNotFound."""
-        with self._call("read", key):
-            return obstore.get(self._client, key).bytes().to_bytes()
+        with self._call("read", key) as clients:
+            return obstore.get(clients.quick, key).bytes().to_bytes()
 
     def get_range(self, key: str, start: int, length: int) -> bytes:
         """A part of it, shorter only where the object ends. Raises ObjectNotFound."""
@@ -118,8 +106,8 @@ class S3Store:
             self.head(key)
             return b""
         try:
-            with self._call("read", key):
-                return obstore.get_range(self._client, key, start=start, length=length).to_bytes()
+            with self._call("read", key) as clients:
+                return obstore.get_range(clients.quick, key, start=start, length=length).to_bytes()
         except StoreError as error:
             if error.context.get("status") == 416:  # begins where the object ends, or later
                 return b""
@@ -127,8 +115,8 @@ class S3Store:
 
     def head(self, key: str) -> ObjectInfo:
         """Size and time. Raises ObjectNotFound."""
-        with self._call("look at", key):
-            return _info(obstore.head(self._client, key))
+        with self._call("look at", key) as clients:
+            return _info(obstore.head(clients.quick, key))
 
     def list(self, prefix: str, *, after: str | None = None) -> Iterator[ObjectInfo]:
         """Objects under `prefix` in the byte order that S3 lists in, a page at a time."""
@@ -139,12 +127,12 @@ class S3Store:
 
     def delete(self, key: str) -> None:
         """Remove an object; in a bucket with versions that hides it."""
-        with contextlib.suppress(ObjectNotFound), self._call("delete", key):
-            obstore.delete(self._client, key)
+        with contextlib.suppress(ObjectNotFound), self._call("delete", key) as clients:
+            obstore.delete(clients.quick, key)
 
     def _pages(self, prefix: str, after: str | None) -> Iterator[ObjectInfo]:
-        with self._call("list", prefix, check=False):
-            stream = iter(obstore.list(self._client, prefix or None, offset=after, chunk_size=_PAGE))
+        with self._call("list", prefix, check=False) as clients:
+            stream = iter(obstore.list(clients.quick, prefix or None, offset=after, chunk_size=_PAGE))
         while True:
             with self._call("list", prefix, check=False):
                 page = next(stream, None)
@@ -161,18 +149,33 @@ class S3Store:
         return True
 
     @contextlib.contextmanager
-    def _call(self, verb: str, key: str, *, check: bool = True) -> Iterator[None]:
-        """Around each call of the SDK: a key that is one, this process, an error of ours."""
+    def _call(self, verb: str, key: str, *, check: bool = True) -> Iterator[_Clients]:
+        """Around each call of the SDK: a key that is one, this process, credentials that hold, an error of ours."""
         if check:
             check_key(key)
         _stay_in_process(self.url)
+        clients = self._clients
         try:
-            yield
+            yield clients
         except (BaseError, OSError) as error:
-            raise failure(error, verb=verb, key=key, url=self.url) from error
+            found = failure(error, verb=verb, key=key, url=self.url)
+            if found.context.get("outdated") and self._renewed(clients):
+                raise StoreUnavailable(f"{found.message}; the credentials were renewed", hint="try again") from error
+            raise found from error
+
+    def _renewed(self, used: _Clients) -> bool:
+        """Whether there are other credentials by now than those that were refused."""
+        with self._renewing:
+            if self._clients is not used:  # by another thread, while we waited
+                return True
+            credentials = self._renew() if self._renew else None
+            if credentials is None or _keys(credentials()) == _keys(self._credentials()):
+                return False
+            self._credentials, self._clients = credentials, self._connect(credentials)
+            return True
 
 
-def key_credentials(access_key: str, secret_key: str, token: str | None) -> S3CredentialProvider:
+def key_credentials(access_key: str, secret_key: str, token: str | None) -> Credentials:
     """Credentials that stay as they are."""
     credential: S3Credential = {
         "access_key_id": access_key,
@@ -183,7 +186,7 @@ def key_credentials(access_key: str, secret_key: str, token: str | None) -> S3Cr
     return lambda: credential
 
 
-def session_credentials(session: AwsSession) -> S3CredentialProvider:
+def session_credentials(session: AwsSession) -> Credentials:
     """Credentials of a boto3 session, asked for again before they end. Raises ConfigError."""
     from obstore.auth.boto3 import Boto3CredentialProvider  # imports boto3, which takes its time
 
@@ -195,7 +198,7 @@ def session_credentials(session: AwsSession) -> S3CredentialProvider:
         ) from error
 
 
-def chain_credentials(profile: str | None) -> S3CredentialProvider:
+def chain_credentials(profile: str | None) -> Credentials:
     """Credentials found by the AWS chain: environment, profile, container, instance. Raises ConfigError."""
     import boto3
     from botocore.exceptions import BotoCoreError
@@ -204,6 +207,49 @@ def chain_credentials(profile: str | None) -> S3CredentialProvider:
         return session_credentials(boto3.Session(profile_name=profile))
     except BotoCoreError as error:
         raise ConfigError(f"AWS credentials: {error}", hint="look at AWS_PROFILE and ~/.aws") from error
+
+
+def _connector(
+    bucket: str, prefix: str, region: str, endpoint: str, root_certificate: bytes | None
+) -> Callable[[Credentials], _Clients]:
+    """What makes the clients, with these credentials and then with others."""
+    config: S3Config = {
+        "endpoint": endpoint,
+        "region": region,
+        "disable_bulk_delete": True,
+        # The SDK would take these from the environment.
+        "virtual_hosted_style_request": False,
+        "skip_signature": False,
+        "unsigned_payload": False,
+        "conditional_put": "etag",
+    }
+    options: ClientConfig = {
+        "allow_http": endpoint.startswith("http://"),
+        "connect_timeout": "5s",
+        "timeout": "10m",
+        "user_agent": "moraine",
+    }
+    if root_certificate is not None:
+        options["root_certificate"] = root_certificate
+
+    def client(credentials: Credentials, options: ClientConfig) -> Client:
+        return Client(
+            bucket,
+            prefix=prefix or None,
+            config=config,
+            client_options=options,
+            retry_config={"max_retries": 0},
+            credential_provider=credentials,
+        )
+
+    def connect(credentials: Credentials) -> _Clients:
+        return _Clients(client(credentials, {**options, "read_timeout": "60s"}), client(credentials, options))
+
+    return connect
+
+
+def _keys(credential: S3Credential) -> tuple[str, str | None]:
+    return credential["access_key_id"], credential.get("token")
 
 
 def _aws_endpoint(region: str) -> str:

@@ -21,11 +21,15 @@ _WORDS = re.compile(r"<Message>([^<]+)</Message>")
 _REASON = re.compile(r'\b(?:message|error|value): "([^"]+)"')
 _REDIRECTED = "incorrectly configured region"
 
+_LOGIN = "External AWS credential provider"
+_NO_ANSWER = re.compile(r"(Connection\w*Error|Timeout\w*|Throttling\w*|ServiceUnavailable)\b")
+
 _DENIED = {401, 403}
 _PASSING = {408, 425, 429, 500, 502, 503, 504}
 _PASSING_CODES = {"RequestTimeout", "SlowDown", "OperationAborted", "ConditionalRequestConflict"}
 _FULL_CODES = {"QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded"}
 _EXPIRED_CODES = {"ExpiredToken", "ExpiredTokenException", "InvalidToken"}
+_OUTDATED_CODES = _EXPIRED_CODES | {"InvalidAccessKeyId"}
 _HINTS = {
     "RequestTimeTooSkewed": "set this machine's clock",
     "ExpiredToken": "the credentials have expired: renew them",
@@ -35,7 +39,10 @@ _HINTS = {
 
 
 def failure(error: Exception, *, verb: str, key: str, url: str) -> MoraineError:
-    """The error of this project for one that the SDK raised while it did `verb` to `key`."""
+    """The error of this project for one that the SDK raised while it did `verb` to `key`.
+
+    Its context says `outdated` where newer credentials may be all that is needed.
+    """
     text = str(error)
     status = int(found[1]) if (found := _STATUS.search(text)) else None
     code = found[1] if (found := _CODE.search(text)) else ""
@@ -46,12 +53,19 @@ def failure(error: Exception, *, verb: str, key: str, url: str) -> MoraineError:
     if kind is ObjectExists:
         message = f"{url}: {key} exists already"
     context: dict[str, Any] = {"object": key, "status": status}
+    # An answer to HEAD has no body to say why: with credentials that have expired it is a bare 400.
+    if code in _OUTDATED_CODES or (status == 400 and not code and verb == "look at"):
+        context["outdated"] = True
     return kind(message, hint=hint, **context)
 
 
 def _kind(
     error: Exception, text: str, status: int | None, code: str, verb: str
 ) -> tuple[type[MoraineError], str | None]:
+    if _LOGIN in text:  # what it hands on is the name and the words of an error of boto3
+        if _NO_ANSWER.search(text):
+            return StoreUnavailable, "look at the endpoint of STS"
+        return AccessDenied, "look at the keys, and whether they may still assume the role"
     if code == "NoSuchBucket":
         return StoreError, "make the bucket first, or correct its name or the endpoint"
     if code in _FULL_CODES or status == 507:

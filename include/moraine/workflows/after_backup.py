@@ -34,6 +34,6 @@ def report(policy: str) -> list[dict[str, Any]]:
     """Say what each snapshot holds that this run was started for."""
     events = [event.extra for event in get_current_context()["triggering_asset_events"][snapshot_asset(policy)]]
     for extra in events:
-        window, size, added = extra["window"], format_size(extra["bytes"]), format_size(extra["added_bytes"])
+        window, size, added = extra["window"], format_size(extra["bytes"]), format_size(extra["added"])
         log.info("snapshot %s, window to %s: %s, %s of it new", extra["snapshot"], window["end"], size, added)
     return events

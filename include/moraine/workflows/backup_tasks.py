@@ -18,7 +18,8 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes
 from airflow.sdk import get_current_context
 from airflow.sdk.exceptions import AirflowSkipException
 
-from moraine.workflows.assets import snapshot_asset
+from moraine.workflows.assets import EVENT, snapshot_asset
+from moraine.workflows.signals import tell_policy
 from moraine.workflows.task_context import Bench, Json, host, now, parameter, run_identity, standing, why_not
 from moraine.workflows.task_log import RESULT, LogProgress, log
 
@@ -130,7 +131,7 @@ def commit(policy: str, opened: Json, diffed: Json, copied: Any, verified: Any) 
     outcomes, evidence = [part["outcome"] for part in copied[:]], [part["evidence"] for part in verified[:]]
     committed = asdict(steps_of(run.policy).commit(run, _diffed(diffed), outcomes, evidence))
     event = get_current_context()["outlet_events"][snapshot_asset(policy)]
-    event.extra = {name: committed[name] for name in ("snapshot", "window", "bytes", "added_bytes", "digest")}
+    event.extra = {name: committed[name] for name in EVENT}
     return committed
 
 
@@ -168,9 +169,12 @@ def retain(policy: str) -> Json:
 
 
 def close(policy: str) -> Json:
-    """Tidy up after a commit; leave everything in place for a retry otherwise."""
+    """Tidy up after a commit; leave everything in place for a retry otherwise. Say how the policy stands."""
     from moraine.steps.close import close_run
 
+    silence = tell_policy(policy, now())
+    if silence:
+        log.warning("%s", silence)
     opened = get_current_context()["ti"].xcom_pull(task_ids="open", key=RESULT)
     if not opened:
         return {"snapshot": None, "compacted": 0, "notes": ["no session was opened"]}

@@ -1,26 +1,27 @@
-"""From a policy and Airflow connections to an opened repository and its source. The only place that reads connections.
-
-Extras are allow-listed: a connection's editor chooses credentials, endpoint, region and passphrase, nothing else.
-"""
+"""From a policy and Airflow connections to an opened repository, its source, and the target of a restore."""
 
 from __future__ import annotations
 
 import os
 from functools import cache
-from typing import Any
 
-from airflow.sdk import BaseHook, Connection
+from airflow.sdk import Connection
 
 from moraine.errors import ConfigError
-from moraine.model.policy import Mirror, Policy, RepositoryAddress
+from moraine.model.policy import Policy, RepositoryAddress
+from moraine.model.snapshot import Snapshot
 from moraine.repository.repository import Repository
 from moraine.sources.base import Source
+from moraine.sources.target import Target
 from moraine.steps.passphrase import read_passphrase
 from moraine.steps.source import open_source
+from moraine.steps.target import open_target
 from moraine.stores.base import Store
+from moraine.stores.metered import Meter
 from moraine.stores.open import open_store
+from moraine.workflows.aws_connection import read_aws_connection, read_connection
 
-_PLACES = {"endpoint_url": "endpoint_url", "region": "region_name"}  # key of a source → extra of a connection
+METER = Meter()  # of all stores of this process
 
 
 @cache
@@ -31,7 +32,7 @@ def open_repository(address: RepositoryAddress) -> Repository:
         ConfigError: neither a passphrase file nor a connection holds the passphrase.
         NotARepository, WrongPassphrase, AccessDenied and what else opening may raise.
     """
-    return Repository.open(policy_store(address), lambda: _passphrase(address), entropy=os.urandom)
+    return Repository.open(open_address(address), lambda: _passphrase(address), entropy=os.urandom)
 
 
 def open_policy_source(policy: Policy) -> Source:
@@ -39,44 +40,60 @@ def open_policy_source(policy: Policy) -> Source:
     source = policy.source
     if source.kind != "s3" or not source.connection:
         return open_source(policy, environ=os.environ)
-    session, extra = _session(source.connection)
-    named = {key: getattr(source, key) or extra.get(name) for key, name in _PLACES.items()}
-    return open_source(policy.model_copy(update={"source": source.model_copy(update=named)}), session=session)
+    place = read_aws_connection(source.connection)
+    named = {"endpoint_url": source.endpoint_url or place.endpoint_url, "region": source.region or place.region}
+    placed = policy.model_copy(update={"source": source.model_copy(update=named)})
+    return open_source(placed, session=place.session(), environ=place.environ)
 
 
-def mirror_session(mirror: Mirror) -> tuple[Any | None, dict[str, Any]]:
-    """The boto3 session of a mirror's connection, and where that says the bucket is; nothing without one."""
-    if not mirror.connection or not mirror.url.startswith("s3://"):
-        return None, {}
-    session, extra = _session(mirror.connection)
-    return session, {key: getattr(mirror, key) or extra.get(name) for key, name in _PLACES.items()}
+def open_restore_target(
+    place: str,
+    repository: Repository,
+    snapshot: Snapshot,
+    *,
+    connection: str | None,
+    delete: bool,
+    markers: bool,
+    storage_class: str | None,
+) -> Target:
+    """The target of a restore; a bucket takes credentials and endpoint from a connection, or from the AWS chain."""
+    named = read_aws_connection(connection) if connection else None
+    return open_target(
+        place,
+        repository,
+        snapshot,
+        session=named.session() if named else None,
+        environ=named.environ if named else os.environ,
+        endpoint_url=named.endpoint_url if named else None,
+        region=named.region if named else None,
+        delete=delete,
+        markers=markers,
+        storage_class=storage_class,
+    )
 
 
-def _session(connection: str) -> tuple[Any, dict[str, Any]]:
-    """A boto3 session with the credentials of a connection, and the connection's extras."""
-    from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook  # slow, and wanted for S3 only
-
-    hook: Any = AwsBaseHook(aws_conn_id=connection, client_type="s3")
-    return hook.get_session(), BaseHook.get_connection(connection).extra_dejson
-
-
-def policy_store(address: RepositoryAddress) -> Store:
-    """The store of a policy: a local path needs no connection, S3 takes the ordinary AWS chain or a connection."""
+def open_address(address: RepositoryAddress) -> Store:
+    """The store of an address: a local path needs no connection, S3 takes the ordinary AWS chain or a connection."""
     if not address.connection or not address.url.startswith("s3://"):
-        return open_store(address.url, endpoint_url=address.endpoint_url, region=address.region, environ=os.environ)
-    session, extra = _session(address.connection)
+        return open_store(
+            address.url, endpoint_url=address.endpoint_url, region=address.region, environ=os.environ, meter=METER
+        )
+    place = read_aws_connection(address.connection)
     return open_store(
         address.url,
-        endpoint_url=address.endpoint_url or extra.get("endpoint_url"),
-        region=address.region or extra.get("region_name"),
-        session=session,
+        endpoint_url=address.endpoint_url or place.endpoint_url,
+        region=address.region or place.region,
+        session=place.session(),
+        renew=place.session,
+        environ=place.environ,
+        meter=METER,
     )
 
 
 def _passphrase(address: RepositoryAddress) -> bytes:
     if address.passphrase_file:
         return read_passphrase(address.passphrase_file)
-    secret = _secret(BaseHook.get_connection(address.connection)) if address.connection else None
+    secret = _secret(read_connection(address.connection)) if address.connection else None
     if not secret:
         raise ConfigError(
             f"the repository {address.url} is encrypted and the policy names no passphrase",

@@ -118,7 +118,7 @@ def _summary(policy: Policy, committed: dict[str, Any], proven: dict[str, Any] |
     return f"""
 snapshot  {committed["snapshot"]}
 holds     {count(committed["files"], "file")}, {format_size(committed["bytes"])}
-added     {format_size(committed["added_bytes"])} of new content, {format_size(committed["stored_bytes"])} stored
+added     {format_size(committed["added"])} of new content, {format_size(committed["stored"])} stored
 proven    {sentence("prove", proven) if proven else "no"}
 
 look around   {moraine} snapshots {flags}

@@ -7,8 +7,10 @@ from datetime import UTC, datetime
 
 from moraine.model.policy import Policy
 from moraine.repository.repository import Repository
+from moraine.sources.mirror import Mirror
 from moraine.steps.passphrase import read_passphrase
-from moraine.workflows.connections import mirror_session, open_repository, policy_store
+from moraine.workflows.aws_connection import read_aws_connection
+from moraine.workflows.connections import open_address, open_repository
 
 
 def open_policy_repository(policy: Policy) -> Repository:
@@ -23,18 +25,32 @@ def open_policy_repository(policy: Policy) -> Repository:
         repository.log.refresh()
         return repository
     from moraine.steps.mirror import open_state
-    from moraine.steps.mirror_place import open_mirror
 
     file = policy.repository.passphrase_file
-    session, places = mirror_session(policy.destination)
-    named = policy.model_copy(update={"destination": policy.destination.model_copy(update=places)})
-    destination = open_mirror(named, session=session, environ=os.environ)
-    assert destination
     return open_state(
-        policy_store(policy.repository),
+        open_address(policy.repository),
         (lambda: read_passphrase(file)) if file else None,
-        destination,
+        _mirror(policy),
         clock=lambda: datetime.now(UTC),
         entropy=os.urandom,
         create=False,
     )
+
+
+def _mirror(policy: Policy) -> Mirror:
+    """The mirror; in S3 with the credentials of its connection, or of the AWS chain."""
+    from moraine.steps.mirror_place import open_mirror
+
+    destination = policy.destination
+    if destination is None or not destination.connection or not destination.url.startswith("s3://"):
+        found = open_mirror(policy, environ=os.environ)
+    else:
+        place = read_aws_connection(destination.connection)
+        named = {
+            "endpoint_url": destination.endpoint_url or place.endpoint_url,
+            "region": destination.region or place.region,
+        }
+        placed = policy.model_copy(update={"destination": destination.model_copy(update=named)})
+        found = open_mirror(placed, session=place.session(), environ=place.environ)
+    assert found
+    return found

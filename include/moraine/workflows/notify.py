@@ -14,9 +14,15 @@ from moraine.errors import ConfigError
 from moraine.model.policy import Notify, Policy
 
 _SUBJECT = "Backup of {policy} has failed"
-# Airflow fills in what stands in double braces. A run that never started a task has no window to tell.
+# Airflow fills in what stands in double braces. A run that never started a task has no window to tell, and a task that
+# was killed has left no error.
 _MAIL = """
+{{% set error = ti.xcom_pull(task_ids=ti.task_id, key='error', map_indexes=ti.map_index) if ti is defined else none %}}
 <p>The backup of policy <b>{policy}</b> has failed: run <code>{{{{ run_id }}}}</code>, {{{{ reason }}}}.</p>
+{{% if error %}}
+<p><b>{{{{ ti.task_id }}}}</b>: <code>{{{{ error.code }}}}</code>: {{{{ error.message | e }}}}</p>
+{{% if error.hint %}}<p>What to do: {{{{ error.hint | e }}}}</p>{{% endif %}}
+{{% endif %}}
 {{% if data_interval_end is defined and data_interval_end %}}
 <p>No snapshot stands for the window {{{{ data_interval_start }}}} to {{{{ data_interval_end }}}} yet.</p>
 {{% endif %}}

@@ -14,7 +14,7 @@ from moraine.workflows.retry import task_defaults
 from moraine.workflows.task_log import told
 
 _PAGE = """
-Brings a snapshot, or part of it, back to a directory of the worker that runs it.
+Brings a snapshot, or part of it, back to a directory of the worker that runs it, or to a bucket.
 
 1. **plan** says what would be created, overwritten, kept and deleted. It writes nothing.
 2. **execute** does it. A dry run, which is the default, ends before it.
@@ -71,14 +71,29 @@ def _form(policies: Sequence[str]) -> dict[str, Param]:
             type="array",
             items={"type": "string"},
             title="Only these paths",
-            description="Globs from the root, one per line: `docs`, `docs/*.md`, `**/*.csv`. None: everything.",
+            description="One glob per line: `docs`, `docs/*.md` from the root, `*.csv` at any depth. None: everything.",
         ),
         "exclude": Param([], type="array", items={"type": "string"}, title="But not these paths"),
         "target": Param(
             type="string",
-            pattern="^/",
+            pattern="^(/|s3://[^/@]+)",
             title="Target",
-            description="Absolute path of a directory on the worker; made where it is missing.",
+            description="Absolute path of a directory on the worker, made where it is missing; or s3://bucket/prefix.",
+        ),
+        "target_connection": Param(
+            None,
+            type=["null", "string"],
+            title="Connection of a target in S3",
+            description="An AWS connection with credentials and endpoint; none: the worker's own.",
+        ),
+        "storage_class": Param(
+            None, type=["null", "string"], title="Storage class", description="In S3: of the objects written."
+        ),
+        "directory_markers": Param(
+            False,
+            type="boolean",
+            title="Directory markers",
+            description="In S3: an empty object `name/` for each directory of a tree.",
         ),
         "overwrite": Param(
             "if-changed",

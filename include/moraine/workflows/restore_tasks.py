@@ -28,8 +28,10 @@ _SHOWN = 100  # entries and notes of each kind that go into log and XCom; all ar
 
 def plan() -> Json:
     """Say what would be created, overwritten, kept and deleted. Writes nothing."""
-    repository, target = _repository(), _target()
-    made = _plan(repository, target, find_snapshot(repository))
+    repository = _repository()
+    name = find_snapshot(repository)
+    target = _target(repository, name)
+    made = _plan(repository, target, name)
     facts = made.to_dict()
     for row in _first_rows(made, repository):
         log.info("%s", row)
@@ -46,7 +48,8 @@ def execute(planned: Json) -> Json:
 
     if parameter("dry_run"):
         raise AirflowSkipException("dry run: the log of `plan` says what would be done; switch it off to do it")
-    repository, target = _repository(), _target()
+    repository = _repository()
+    target = _target(repository, planned["snapshot"])
     made = _plan(repository, target, planned["snapshot"])
     restored = execute_restore(made, repository, target, owners=parameter("owners"), progress=LogProgress())
     for note in restored.warnings[:_SHOWN]:
@@ -66,7 +69,8 @@ def verify(planned: Json, restored: Json) -> Json:
 
     if not parameter("verify"):
         raise AirflowSkipException("not asked for")
-    repository, target = _repository(), _target()
+    repository = _repository()
+    target = _target(repository, planned["snapshot"])
     again = _plan(repository, target, planned["snapshot"])
     notes = Notes()
     files = verify_plan(again, repository, target, notes, LogProgress())
@@ -94,13 +98,21 @@ def _repository() -> Repository:
     return open_policy_repository(find_policy(parameter("policy")))
 
 
-def _target() -> Target:
-    from moraine.sources.posix_target import PosixTarget
+def _target(repository: Repository, snapshot: str) -> Target:
+    from moraine.workflows.connections import open_restore_target
 
-    path = parameter("target")
-    if not PurePath(path).is_absolute():
-        raise ConfigError(f"the target {path!r} is not an absolute path", hint="write it from / on")
-    return PosixTarget(path)
+    place = parameter("target")
+    if not place.startswith("s3://") and not PurePath(place).is_absolute():
+        raise ConfigError(f"the target {place!r} is not an absolute path", hint="write it from / on, or s3://bucket")
+    return open_restore_target(
+        place,
+        repository,
+        repository.snapshot(snapshot),
+        connection=parameter("target_connection"),
+        delete=bool(parameter("delete")),
+        markers=bool(parameter("directory_markers")),
+        storage_class=parameter("storage_class"),
+    )
 
 
 def _plan(repository: Repository, target: Target, snapshot: str) -> RestorePlan:

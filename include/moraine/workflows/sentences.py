@@ -61,10 +61,12 @@ def _verify(result: Json) -> str:
 
 def _commit(result: Json) -> str:
     bad = f", {result['unreadable']:,} unreadable" if result["unreadable"] else ""
-    size = (
-        f"{count(result['files'], 'file')}, {format_size(result['bytes'])}, {format_size(result['added_bytes'])} added"
-    )
+    size = f"{count(result['files'], 'file')}, {format_size(result['bytes'])}, {format_size(result['added'])} added"
     return f"snapshot {result['snapshot']}: {size}{bad}"
+
+
+def _probe(result: Json) -> str:
+    return f"{result['store']} is fit" + (", and the passphrase opens it" if result["opened"] else "")
 
 
 def _prove(result: Json) -> str:
@@ -113,6 +115,7 @@ _SENTENCES: dict[str, Callable[[Json], str]] = {
     "copy": _copy,
     "verify": _verify,
     "commit": _commit,
+    "probe": _probe,
     "prove": _prove,
     "retain": _retain,
     "close": _close,

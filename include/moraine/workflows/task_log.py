@@ -1,4 +1,7 @@
-"""What a task says in its log: progress now and then, one sentence at the end, an error as one line."""
+"""What a task says in its log: progress now and then, one sentence at the end, an error as one line.
+
+An error is kept as an XCom too: whoever is told of a failed run is told why.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,12 @@ from airflow.sdk import get_current_context
 from moraine.errors import MoraineError
 from moraine.model.units import format_size
 from moraine.workflows.sentences import sentence
+from moraine.workflows.signals import tell_step
 
 log = logging.getLogger("moraine")
 
-RESULT = "result"
+RESULT = "result"  # XCom keys
+ERROR = "error"  # of the last try that failed; notifiers read it
 Json = dict[str, Any]
 P = ParamSpec("P")
 _EVERY = 10.0  # seconds between two lines of progress
@@ -59,6 +64,11 @@ class LogProgress:
         log.info("%s, %s: %s entries, %s in %.1f s%s", self._phase, word, files, size, took, rate)
 
 
+def _warn(text: str | None) -> None:
+    if text:
+        log.warning("%s", text)
+
+
 def told(step: Callable[P, Json], *, hand_out: str | None = None) -> Callable[P, Any]:
     """A task function that logs what its step came to.
 
@@ -70,12 +80,18 @@ def told(step: Callable[P, Json], *, hand_out: str | None = None) -> Callable[P,
 
     @functools.wraps(step)
     def telling(*args: P.args, **kwargs: P.kwargs) -> Any:
+        name, begun, named = step.__name__.rstrip("_"), time.monotonic(), kwargs.get("policy")
+        policy = named if isinstance(named, str) else None
         try:
             result: Json = json.loads(json.dumps(step(*args, **kwargs)))  # XCom would mark tuples as such
         except MoraineError as error:
             log.error("%s", error.line())
+            facts = error.to_dict()
+            get_current_context()["ti"].xcom_push(ERROR, {key: facts[key] for key in ("code", "message", "hint")})
+            _warn(tell_step(name, policy, time.monotonic() - begun, error))
             raise
-        log.info("%s", sentence(step.__name__.rstrip("_"), result))
+        log.info("%s", sentence(name, result))
+        _warn(tell_step(name, policy, time.monotonic() - begun, result))
         if hand_out is None:
             return result
         get_current_context()["ti"].xcom_push(RESULT, result)
