@@ -15,8 +15,9 @@ from moraine.cli.text import pairs, plural
 from moraine.errors import ConfigError
 
 if TYPE_CHECKING:
-    from moraine.model.policy import Policy
+    from moraine.model.policy import Policy, RepositoryAddress
     from moraine.steps.mirror import Mirrored
+    from moraine.stores.base import Store
 
 _SHOWN = 10
 
@@ -44,7 +45,6 @@ def run(args: argparse.Namespace, context: Context) -> int:
     from moraine.steps.mirror import mirror, open_state
     from moraine.steps.mirror_place import open_mirror
     from moraine.steps.source import open_source
-    from moraine.stores.open import open_store
 
     address = policy.repository
     source = open_source(policy, environ=context.environ)
@@ -53,10 +53,9 @@ def run(args: argparse.Namespace, context: Context) -> int:
         raise ConfigError(f"policy {policy.policy} has no `destination`", hint="`moraine backup --policy` runs it")
     for note in source.probe().notes:
         context.out.note(f"note: {note}")
-    store = open_store(address.url, endpoint_url=address.endpoint_url, region=address.region, environ=context.environ)
     secret = args.passphrase_file or address.passphrase_file
     repository = open_state(
-        store,
+        _store(address, context),
         (lambda: context.passphrase(secret)) if secret else None,
         destination,
         clock=context.clock,
@@ -75,10 +74,14 @@ def run(args: argparse.Namespace, context: Context) -> int:
         progress=make_progress(context.out),
         ignore_gate=args.allow_change,
     )
-    for remark in source.remarks():
-        context.out.warn(f"note: {remark}")
-    _show(context, destination.url, done, (context.clock() - began).total_seconds())
+    _show(context, source.remarks(), destination.url, done, (context.clock() - began).total_seconds())
     return done.exit_code
+
+
+def _store(address: RepositoryAddress, context: Context) -> Store:
+    from moraine.stores.open import open_store
+
+    return open_store(address.url, endpoint_url=address.endpoint_url, region=address.region, environ=context.environ)
 
 
 def _policy(args: argparse.Namespace, context: Context) -> Policy:
@@ -109,10 +112,12 @@ def _policy(args: argparse.Namespace, context: Context) -> Policy:
     return validate_policy(fields | {"policy": name, "source": source, "destination": destination}, "--name")
 
 
-def _show(context: Context, url: str, done: Mirrored, took: float) -> None:
+def _show(context: Context, remarks: tuple[str, ...], url: str, done: Mirrored, took: float) -> None:
     from moraine.model.units import format_size
     from moraine.steps.mirror_diff import drift_sentence
 
+    for remark in remarks:
+        context.out.warn(f"note: {remark}")
     if context.out.as_json:
         context.out.json(asdict(done) | {"destination": url, "seconds": round(took, 3)})
         return

@@ -12,7 +12,7 @@ from moraine.model.progress import Progress
 from moraine.repository.keys import Entropy
 from moraine.repository.repository import Repository
 from moraine.sources.base import Source
-from moraine.sources.mirror import Mirror
+from moraine.sources.mirror import Mirror, MirrorFacts
 from moraine.steps.backup import Holder, cli_run, cli_window
 from moraine.steps.close import close_run
 from moraine.steps.commit import Committed
@@ -82,7 +82,10 @@ def mirror(
     committed = commit_mirror(run, diffed, [part.outcome for part in copied], evidence)
     close_run(repository, run.session.id, clock=clock)
     purged = retain_any(repository, policy, clock=clock).purged
-    seen = settled(repository, committed.snapshot)
+    return _mirrored(committed, drift, settled(repository, committed.snapshot), purged)
+
+
+def _mirrored(committed: Committed, drift: dict[str, Any], seen: dict[str, Any], purged: list[str]) -> Mirrored:
     return Mirrored(
         committed,
         drift,
@@ -128,19 +131,23 @@ def open_state(
     try:
         repository = Repository.open(store, passphrase or _none, entropy=entropy)
     except NotARepository:
-        if not facts.exists and not create:
-            raise ConfigError(
-                f"there is no {destination.url}", hint="make the directory, or mount what holds it; then run again"
-            ) from None
-        if not facts.empty and not adopt:
-            raise ConfigError(
-                f"{destination.url} holds something and is no mirror yet",
-                hint="choose an empty place; or let `./moraine mirror --adopt` take it over: what the source has not "
-                "goes to its trash",
-            ) from None
+        _require_free(destination, facts, adopt=adopt, create=create)
         repository = init_repository(store, passphrase, clock=clock, entropy=entropy)
     repository.mirror = destination
     return repository
+
+
+def _require_free(destination: Mirror, facts: MirrorFacts, *, adopt: bool, create: bool) -> None:
+    if not facts.exists and not create:
+        raise ConfigError(
+            f"there is no {destination.url}", hint="make the directory, or mount what holds it; then run again"
+        )
+    if not facts.empty and not adopt:
+        raise ConfigError(
+            f"{destination.url} holds something and is no mirror yet",
+            hint="choose an empty place; or let `./moraine mirror --adopt` take it over: what the source has not "
+            "goes to its trash",
+        )
 
 
 def _none() -> bytes:
