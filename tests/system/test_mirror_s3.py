@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,12 @@ import pytest
 
 from compare import compare_trees
 from mirroring import Clock, mirror_policy
+from moraine.cli.main import main
+from moraine.errors import StoreUnavailable
 from moraine.model.policy_mirror import STATE
 from moraine.repository.repository import Repository
 from moraine.sources.posix_target import PosixTarget
+from moraine.sources.s3_mirror_client import MirrorBucket
 from moraine.sources.s3_mirror_writer import PART
 from moraine.steps.backup import Holder
 from moraine.steps.mirror import Mirrored, mirror, open_state
@@ -193,3 +197,63 @@ def test_a_large_object_that_was_not_ended_leaves_no_parts(bucket: Bucket, tmp_p
     client.create_multipart_upload(Bucket=bucket.name, Key="standby/never-ended")
     assert bucket.night().committed.exit_code == 0
     assert "Uploads" not in client.list_multipart_uploads(Bucket=bucket.name)
+
+
+def test_a_run_cut_off_anywhere_is_gone_on_with(
+    s3_bucket: Callable[[str], tuple[S3Server, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    for number in range(6):
+        (source / f"file-{number}").write_text(f"first {number}")
+    bucket = Bucket(*s3_bucket("moto"), source)
+    bucket.night()
+    for cut in (1, 3, 5, 7):
+        before = files_of(source)
+        for number in range(4):
+            (source / f"file-{number}").write_text(f"after cut {cut}: {number}")
+        (source / f"file-{number}").rename(source / f"renamed-{cut}")
+        (source / "file-3").write_text("back again")
+        calls = count(1)
+
+        def cut_off(real: Any, calls: Any = calls, cut: int = cut) -> Any:
+            def call(*args: Any) -> Any:
+                if next(calls) >= cut:
+                    raise StoreUnavailable("cut off")
+                return real(*args)
+
+            return call
+
+        with monkeypatch.context() as patch:
+            for name in ("put", "copy", "delete"):
+                patch.setattr(MirrorBucket, name, cut_off(getattr(MirrorBucket, name)))
+            with pytest.raises(StoreUnavailable):
+                bucket.night()
+        after = files_of(source)
+        for key, body in bucket.tree().items():
+            assert body in (before.get(key), after.get(key))
+        assert sum(bucket.night().drift["counts"].values()) == 0
+        assert bucket.tree() == after
+        kept = {body for key, body in bucket.objects().items()}
+        assert set(before.values()) <= kept, "what was replaced is in the trash"
+
+
+def test_a_mirror_restores_into_a_bucket(
+    s3_bucket: Callable[[str], tuple[S3Server, str]],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source, to = tmp_path / "source", tmp_path / "mirror"
+    (source / "sub").mkdir(parents=True)
+    (source / "sub/small").write_text("small")
+    (source / "large").write_bytes(os.urandom(20 << 20))
+    server, name = s3_bucket("moto")
+    for variable, value in server.credentials.items():
+        monkeypatch.setenv(variable, value)
+    assert main(["mirror", str(source), str(to)]) == 0
+    flags = ["--to", f"s3://{name}/out", "--to-endpoint-url", server.endpoint_url]
+    assert main(["restore", "latest", "--repo", str(to), *flags]) == 0, capfd.readouterr().err
+    for path in ("sub/small", "large"):
+        found = server.client.get_object(Bucket=name, Key=f"out/{path}")["Body"].read()
+        assert found == (source / path).read_bytes()
