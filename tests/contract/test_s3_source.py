@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -16,7 +17,7 @@ from moraine.model.entry import Kind, State, join_path
 from moraine.model.policy import Policy
 from moraine.model.xattrs import decode_xattrs
 from moraine.repository.repository import Repository
-from moraine.sources import s3_client, s3_listing, s3_reader
+from moraine.sources import s3_ahead, s3_client, s3_listing, s3_reader
 from moraine.sources.s3 import S3Source
 from moraine.sources.s3_client import Page, S3Bucket
 from moraine.sources.s3_names import key_of
@@ -42,6 +43,7 @@ class Bucket:
     server: S3Server
     name: str
     prefix: str = ""
+    list_shards: int = 1
     reads: list[str] = field(default_factory=list)
     parts: dict[str, Any] = field(default_factory=dict)
     before_read: Callable[[str], None] = lambda key: None
@@ -63,7 +65,13 @@ class Bucket:
     def policy(self) -> Policy:
         source = {"kind": "s3", "bucket": self.name, "prefix": self.prefix, "endpoint_url": self.server.endpoint_url}
         return Policy.model_validate(
-            {"policy": "lake", "source": source | self.parts, "repository": {"url": "memory://"}, "rehash": 0.0}
+            {
+                "policy": "lake",
+                "source": source | self.parts,
+                "repository": {"url": "memory://"},
+                "rehash": 0.0,
+                "shards": {"list": self.list_shards},
+            }
         )
 
     def source(self) -> S3Source:
@@ -96,13 +104,21 @@ def bucket(
     found = Bucket(*s3_bucket(request.param))
     read = S3Bucket.read
 
+    first = threading.Lock()  # what the first read sets off is done before another one begins
+
     def watched(self: S3Bucket, key: str, *args: Any, **more: Any) -> Any:
-        found.reads.append(key)
-        found.before_read(key)
+        with first:
+            found.reads.append(key)
+            found.before_read(key)
         return read(self, key, *args, **more)
 
     monkeypatch.setattr(S3Bucket, "read", watched)
     return found
+
+
+def small_parts(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    for module in (s3_ahead, s3_reader):
+        monkeypatch.setattr(module, "PART", size)
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -135,10 +151,13 @@ def test_nights_read_what_has_changed_and_no_more(bucket: Bucket, tmp_path: Path
     }
 
 
-@pytest.mark.parametrize("page", [3, 1000])
+@pytest.mark.parametrize(("page", "shards"), [(3, 1), (3, 4), (1000, 1)])
 def test_odd_keys_are_kept_and_restore_into_a_directory(
-    bucket: Bucket, page: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bucket: Bucket, page: int, shards: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    bucket.list_shards = shards
+    keys = ODD if shards == 1 else ODD[:-1]  # the last one alone is 500 levels, for every shard
+    keys = ODD if shards == 1 else ODD[:-1]  # the last one alone is 500 levels for every shard
     whole = S3Bucket.page
 
     def paged(self: S3Bucket, prefix: str, **more: Any) -> Page:
@@ -146,14 +165,15 @@ def test_odd_keys_are_kept_and_restore_into_a_directory(
 
     monkeypatch.setattr(S3Bucket, "page", paged)
     monkeypatch.setattr(s3_listing, "_SUBTREE_PAGES", 1)
-    for key in ODD:
+    for key in keys:
         bucket.put(key)
+    assert len(bucket.source().shards(shards)) == shards
     night = bucket.night()
-    assert (night.files, night.exit_code) == (len(ODD), 0)
+    assert (night.files, night.exit_code) == (len(keys), 0)
     assert bucket.night().changed == 0
     restore(bucket.repository, night.snapshot, tmp_path / "out")
     assert os.listdir(tmp_path) == ["out"]
-    assert tree(tmp_path / "out") == {key: b"body of " + key.encode() for key in ODD}
+    assert tree(tmp_path / "out") == {key: b"body of " + key.encode() for key in keys}
 
 
 @pytest.mark.parametrize("prefix", ["data", "data/", "data//", "/"])
@@ -198,10 +218,10 @@ def test_archived_objects_are_denied_and_counted(bucket: Bucket, name: str) -> N
 def test_an_archived_object_that_was_restored_is_read() -> None:
     at = datetime(2026, 1, 1, tzinfo=UTC)
     item = {"Key": "x", "Size": 1, "LastModified": at, "ETag": '"e"', "StorageClass": "GLACIER"}
-    assert s3_client._listed(item).archived == "GLACIER"
-    assert s3_client._listed(item | {"RestoreStatus": {"IsRestoreInProgress": True}}).archived == "GLACIER"
+    assert s3_client.listed(item).archived == "GLACIER"
+    assert s3_client.listed(item | {"RestoreStatus": {"IsRestoreInProgress": True}}).archived == "GLACIER"
     ready = {"RestoreStatus": {"IsRestoreInProgress": False, "RestoreExpiryDate": at}}
-    assert s3_client._listed(item | ready).archived is None
+    assert s3_client.listed(item | ready).archived is None
 
 
 def test_an_object_replaced_after_the_listing_is_racy_and_one_deleted_has_vanished(bucket: Bucket) -> None:
@@ -229,7 +249,7 @@ def test_an_object_replaced_after_the_listing_is_racy_and_one_deleted_has_vanish
 def test_a_large_object_replaced_between_its_parts_is_read_again(
     bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(s3_reader, "PART", 1 << 20)
+    small_parts(monkeypatch, 1 << 20)
     old, new = os.urandom(3 << 20), os.urandom((3 << 20) + 7)
     bucket.put("large", old)
 
@@ -246,7 +266,7 @@ def test_a_large_object_replaced_between_its_parts_is_read_again(
 
 
 def test_a_reader_says_that_the_object_is_another_one(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(s3_reader, "PART", 4)
+    small_parts(monkeypatch, 4)
     bucket.put("x", b"123456")
     view = memoryview(bytearray(9))
     with bucket.source().reader() as reader:
@@ -299,10 +319,10 @@ def test_a_body_that_breaks_off_is_asked_for_again(monkeypatch: pytest.MonkeyPat
         broken = [ConnectionResetError("in the middle"), ConnectionResetError("again")]
         found = s3_client._found
 
-        def breaking(answer: dict[str, Any], data: bytes) -> Any:
+        def breaking(answer: dict[str, Any], data: bytes, version: str | None) -> Any:
             if broken:
                 raise broken.pop()
-            return found(answer, data)
+            return found(answer, data, version)
 
         monkeypatch.setattr(s3_client, "_found", breaking)
         assert objects.read("key", 0, 10).data == b"whole"

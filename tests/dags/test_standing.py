@@ -123,6 +123,30 @@ def test_a_run_beside_a_late_one_leaves_the_capture_to_it(in_run: Any) -> None:
     assert standing(policy(), state, now + DAY).awaited is None, "its window ends after the other run has looked"
 
 
+@pytest.mark.parametrize("late", ["capture", "skip", "fail"])
+def test_a_source_with_history_has_no_late_windows_as_far_back_as_it_reaches(in_run: Any, late: str) -> None:
+    in_run("backfill")
+    other = with_session("d/other", Window(START - DAY, END + 9 * DAY))
+    captured_late = with_snapshot(END + 2 * DAY, START - DAY, late=True)
+    for state in (LogState(), other, captured_late):
+        found = standing(policy(late), state, END + 30 * DAY, timedelta.max)
+        assert (found.window, found.late) == (Window(START, END), False)
+        assert why_not(policy(late), found) is None
+    same = standing(policy(late), with_snapshot(END), END + 30 * DAY, timedelta.max)
+    assert why_not(policy(late), same) == "snapshot S, taken after this window's end, stands for it"
+
+
+def test_beyond_its_history_a_source_is_one_without(in_run: Any) -> None:
+    in_run("backfill")
+    kept = 5 * DAY
+    assert not standing(policy(), LogState(), END + kept - timedelta(seconds=1), kept).late
+    found = standing(policy(), LogState(), END + kept, kept)
+    assert (found.window, found.late) == (Window(START, END + kept), True)
+    with pytest.raises(SourceError) as caught:
+        standing(policy("fail"), LogState(), END + kept, kept)
+    assert "no longer history" in (caught.value.hint or "")
+
+
 def test_runs_of_a_backfill_that_open_at_the_same_moment_make_one_session(in_run: Any, tmp_path: Path) -> None:
     store, clock, plan = MemoryStore(), Clock(END + 5 * DAY), policy()
     make_repository(store, clock)

@@ -8,11 +8,13 @@ import pyarrow as pa
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from moraine.model.entry import INVENTORY, Kind, join_path, row_key, split_path
+from moraine.model.entry import Kind, join_path, row_key, split_path
 from moraine.sources import s3_listing
+from moraine.sources.base import ListShard
 from moraine.sources.excludes import ExcludeRules
 from moraine.sources.s3_client import Listed, Page
 from moraine.sources.s3_names import path_of
+from moraine.sources.s3_rows import LISTED
 
 _PARTS = st.sampled_from(["", "", "a", "a", "a-b", "a.b", "b", "..", "%", "x" * 300, "x" * 254, "x" * 255, "é"])
 KEYS = st.lists(_PARTS, min_size=1, max_size=5).map("/".join).filter(bool)
@@ -39,11 +41,13 @@ class Bucket:
         return Page(objects, prefixes, page[-1] if len(names) > self.size else None)
 
 
-def listed(bucket: Bucket, prefix: str = "", excludes: ExcludeRules | None = None) -> list[tuple[bytes, bytes, int]]:
-    listing = s3_listing.Listing(bucket, prefix, excludes or ExcludeRules())  # type: ignore[arg-type]
+def listed(
+    bucket: Bucket, prefix: str = "", excludes: ExcludeRules | None = None, shard: ListShard | None = None
+) -> list[tuple[bytes, bytes, int]]:
+    listing = s3_listing.Listing(bucket, prefix, excludes or ExcludeRules(), shard)
     batches = list(listing.batches())
-    assert all(batch.schema == INVENTORY for batch in batches)
-    rows = pa.Table.from_batches(batches)
+    assert all(batch.schema == LISTED for batch in batches)
+    rows = pa.Table.from_batches(batches, LISTED)
     return list(zip(rows["dir"].to_pylist(), rows["name"].to_pylist(), rows["kind"].to_pylist(), strict=True))
 
 
@@ -75,6 +79,46 @@ def test_every_key_is_a_row_in_order(keys: set[str], page: int, pages: int, batc
     prefix = prefix if not prefix or prefix.endswith("/") else prefix + "/"
     with patch.object(s3_listing, "_BATCH_ROWS", batch), patch.object(s3_listing, "_SUBTREE_PAGES", pages):
         assert listed(Bucket(keys, page), prefix) == expected(keys, prefix)
+
+
+@settings(deadline=None)
+@given(
+    st.sets(KEYS, max_size=25),
+    st.sets(KEYS, max_size=5),
+    st.integers(1, 5),
+    st.integers(2, 6),
+    st.integers(1, 40),
+    st.sampled_from(["", "a/"]),
+)
+@example({"a/b", "a-b/x", "a.b/y", "a/b/c", "a//b", "x" * 300 + "/a", "../a", "b"}, {"a-b"}, 1, 6, 40, "")
+@example({"a/a/a", "a/a-b/a", "a/b/a", "a-b/a", "b/a"}, {"a/a/b", "a-"}, 1, 3, 1, "")
+def test_shards_one_after_the_other_are_the_whole_listing(
+    keys: set[str], later: set[str], page: int, want: int, probes: int, prefix: str
+) -> None:
+    with (
+        patch.object(s3_listing, "_SUBTREE_PAGES", 1),
+        patch.object(s3_listing, "_PROBE_PAGES", probes),
+        patch.object(s3_listing, "_PARTS_PER_SHARD", 2),
+        patch.object(s3_listing, "_BATCH_ROWS", 3),
+    ):
+        shards = s3_listing.Listing(Bucket(keys, page), prefix, ExcludeRules()).split(want)
+        assert 1 <= len(shards) <= want
+        assert shards[0].roots == (b"",) and shards[-1].stop_at == ()
+        for there in (keys, keys | later, later):  # what comes and goes in between is in exactly one of them
+            parts = [listed(Bucket(there, page), prefix, shard=shard) for shard in shards]
+            assert [row for part in parts for row in part] == expected(there, prefix)
+
+
+def test_a_small_bucket_is_not_split_and_a_large_one_evenly() -> None:
+    keys = {f"{a:02}/{b:02}/{c}" for a in range(8) for b in range(10) for c in range(25)}
+    bucket = Bucket(keys, 1000)
+    assert [shard.name for shard in s3_listing.Listing(bucket, "", ExcludeRules()).split(8)] == ["all"]
+    bucket = Bucket(keys, 100)
+    shards = s3_listing.Listing(bucket, "", ExcludeRules()).split(4)
+    assert bucket.requests < 16 + 10, "cut after a look at the upper directories only"
+    counts = [len(listed(bucket, shard=shard)) for shard in shards]
+    assert sum(counts) == len(expected(keys))
+    assert max(counts) < 2 * len(keys) / 4
 
 
 def test_a_subtree_costs_its_pages_and_a_large_level_a_few_more() -> None:

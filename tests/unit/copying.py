@@ -19,7 +19,7 @@ from moraine.model.window import Window
 from moraine.repository import keys
 from moraine.repository.repository import Repository
 from moraine.repository.tables import LOCATION
-from moraine.sources.base import Attributes, OpenFile, Reader, Stamp
+from moraine.sources.base import Attributes, OpenFile, Reader, Stamp, Wanted
 from moraine.sources.posix import PosixSource
 from moraine.steps.copy import Copied, copy_shard
 from moraine.steps.diff import diff_entries
@@ -90,6 +90,12 @@ class MeddlingSource:
         with self.inner.reader() as reader:
             self._reader = reader
             yield self  # type: ignore[misc]
+
+    def as_of(self, at: datetime) -> MeddlingSource:
+        return self
+
+    def expect(self, wanted: list[Wanted]) -> None:
+        self._reader.expect(wanted)
 
     def open(self, directory: bytes, name: bytes) -> OpenFile:
         self.opened.append(name)

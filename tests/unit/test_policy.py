@@ -223,6 +223,8 @@ def test_explanation_answers_the_questions() -> None:
         " or more than 10% unreadable.",
         "Verified": "before the commit new packs are checked and 5% of their chunks hashed.",
         "Proven": "after the commit 20 files (at most 256 MiB) are restored and compared by hash.",
+        "Rehearsed": "every Sunday at 00:00 500 files (at most 1.0 GiB) of a snapshot drawn by age and size are"
+        " restored to a place apart and checked.",
         "Kept": "7 daily, 4 weekly and all of the last 1 day 12 hours before the newest;"
         " always the newest, the last proven one and those on hold.",
     }

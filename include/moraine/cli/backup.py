@@ -211,6 +211,10 @@ def _show(context: Context, policy: Policy, committed: Committed, took: float, p
         if context.out.quiet:
             context.out.warn(unreadable)
         rows.append(("unreadable", unreadable))
+    for note in committed.notes:
+        if context.out.quiet:
+            context.out.warn(note)
+        rows.append(("warning", note))
     if proven:
         sampled = f"{plural(proven['sampled_files'], 'file')} restored and compared"
         rows.append(("proven", f"{plural(proven['expectations'], 'expectation')} hold, {sampled}"))

@@ -27,6 +27,7 @@ VERBS = {
     "diff": "show what differs between two snapshots",
     "stats": "show sizes, deduplication and compression",
     "restore": "restore a snapshot, or part of it",
+    "drill": "rehearse a restore as a policy says, and keep the proof",
     "check": "check a repository, down to every byte if you like",
     "sql": "ask the files of all snapshots in SQL",
     "key": "add, list and remove passphrases",

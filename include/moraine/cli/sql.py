@@ -21,12 +21,14 @@ _MEASURED = 1000  # rows that decide how wide the columns are
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's own arguments."""
-    parser.add_argument("query", metavar="QUERY", help="one SELECT over the tables files and snapshots")
+    parser.add_argument("query", metavar="QUERY", help="one SELECT over the tables files, snapshots and drills")
     parser.add_argument("--csv", action="store_true", help="print CSV")
     parser.add_argument(
         "--memory", type=size, default=1 << 30, metavar="SIZE", help="most memory for the query (default 1GiB)"
     )
-    parser.epilog = "`describe files` and `describe snapshots` show the columns. Times are UTC. Sizes are bytes."
+    parser.epilog = (
+        "`describe files`, `describe snapshots` and `describe drills` show the columns. Times are UTC. Sizes are bytes."
+    )
 
 
 def run(args: argparse.Namespace, context: Context) -> int:

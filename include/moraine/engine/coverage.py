@@ -77,6 +77,7 @@ def stand(
     sessions: Iterable[Session] = (),
     *,
     first: datetime | None = None,
+    history: timedelta | None = None,
 ) -> Standing:
     """What a run for `window` that begins at `at` stands for.
 
@@ -86,9 +87,13 @@ def stand(
         live: the policy's snapshots.
         sessions: the policy's open sessions of other runs.
         first: where the schedule begins, if it says so: a late run before any snapshot reaches back to it.
+        history: how far back the source can be read as of the past; within that no run is late.
     """
     late = at >= on_time_until(window)
     records = list(live)
+    if history is not None and at - window.end < history:
+        same = [r for r in records if late and r.window == window and not r.late]
+        return Standing(window, False, min(same, key=lambda r: (r.captured_at, r.id), default=None))
     covers = [r for r in records if (late or r.late) and stands_for(r.window, window)]
     covered_by = min(covers, key=lambda r: (r.captured_at, r.id), default=None)
     awaited = next((s for s in sessions if s.late and stands_for(s.window, window)), None)
@@ -145,6 +150,8 @@ def _covered(window: Window, capture: Capture) -> Coverage:
     record = capture.record
     late = _is_late(record, window)
     when = "captured late, for all windows since the snapshot before it" if late else "captured on time"
+    if not late and record.captured_at >= on_time_until(window):
+        when = "captured later as of its end, from the source's history"
     if capture.forgotten is not None:
         state, reason = State.EXPIRED, f"{when}; forgotten: {capture.forgotten}"
     elif record.held is not None:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from moraine.engine.rows import match, sorted_rows
-from moraine.model.entry import CHANGES, CONTENT, INVENTORY, Kind, Op, State
+from moraine.model.entry import CHANGES, CONTENT, INVENTORY, VERSION, Kind, Op, State
 
 Mask = npt.NDArray[np.bool_]
 Column = npt.NDArray[np.generic]
@@ -19,7 +19,7 @@ REHASH_LIMIT = 64 << 20  # bytes; larger files are not re-read as a sample
 
 REASONS = (
     "new", "type", "size", "mtime", "ctime", "inode", "was racy", "was unreadable",
-    "unreadable", "owner or mode", "times", "links", "sample", "deleted", "renamed",
+    "unreadable", "owner or mode", "times", "links", "sample", "deleted", "renamed", "failed a proof",
 )  # fmt: skip
 
 
@@ -30,6 +30,8 @@ class Rules:
     ctime: bool = True
     inode: bool = True
     rehash: float = 0.0  # share of unchanged files to re-read
+    again: pa.Array | None = None  # paths of files to re-read whatever they look like
+    all_again: bool = False  # re-read every file
 
 
 def compare(
@@ -87,8 +89,11 @@ def _changed(found: pa.Table, known: pa.Table, rules: Rules, session: str, rng: 
     looked = why.code >= 0
     linked = (_column(found, "nlink") > 1) & file
     why.mark("links", file & differs["nlink"] | linked & (differs["device"] | differs["inode"]))
+    again = file & (why.code < 0) & _again(found, rules)
+    why.mark("failed a proof", again)
     sample = _sample(found, file & (why.code < 0), rules.rehash, rng)
     why.mark("sample", sample)
+    sample |= again
 
     denied = _column(found, "state") != State.OK
     still_denied = denied & (old_state == State.DENIED)
@@ -127,6 +132,17 @@ def _sample(found: pa.Table, candidates: Mask, share: float, rng: np.random.Gene
     return wanted
 
 
+def _again(found: pa.Table, rules: Rules) -> Mask:
+    """The files that a proof or drill found wrong."""
+    if rules.all_again or rules.again is None or not len(rules.again):
+        return np.full(found.num_rows, rules.all_again)
+    directory, name = found["dir"].cast(pa.binary()), found["name"]
+    below = pc.binary_join_element_wise(directory, name, pa.scalar(b"/", pa.binary()))
+    path = pc.if_else(pc.equal(pc.binary_length(directory), 0), name, below)
+    wanted: Mask = pc.is_in(path, value_set=rules.again).to_numpy()
+    return wanted
+
+
 def _deleted(known: pa.Table) -> pa.Table:
     count = known.num_rows
     op = np.full(count, Op.DELETED)
@@ -150,6 +166,8 @@ def _rows(
     columns["reason"] = pa.DictionaryArray.from_arrays(pa.array(reason.astype(np.int32)), pa.array(REASONS))
     columns["read"] = pa.array(read)
     columns["shard"] = pa.array(np.where(look, 0, -1).astype(np.int32))
+    known_version = VERSION.name in found.column_names
+    columns[VERSION.name] = found[VERSION.name] if known_version else pa.nulls(count, VERSION.type)
     return pa.table(columns, schema=CHANGES)
 
 

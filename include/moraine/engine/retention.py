@@ -4,6 +4,9 @@ Rules count windows, never a worker's clock: a snapshot belongs to the hour, day
 window's last instant lies in the policy's time zone (windows are half-open, so one that ends at midnight belongs to
 the day before), and `within` counts back from the newest window. The newest snapshot, the last proven one and those
 on hold are kept whatever the rules say.
+
+A snapshot that failed its proof or drill takes no other's place: the rules are applied twice, to all snapshots and to
+the sound ones alone, and what either keeps stays. So marking one as failed never makes another one go.
 """
 
 from __future__ import annotations
@@ -60,6 +63,7 @@ class Candidate:
     window_end: datetime
     held: str | None = None
     proven: bool = False
+    failed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,17 +93,26 @@ def select(candidates: Iterable[Candidate], keep: KeepRules, timezone: tzinfo) -
     """
     _require_safe(keep)
     newest_first = [c for _, c in sorted(enumerate(candidates), key=lambda item: (item[1].window_end, item[0]))][::-1]
+    sound = [candidate for candidate in newest_first if not candidate.failed]
     reasons: dict[str, list[str]] = {candidate.id: [] for candidate in newest_first}
     if newest_first:
         reasons[newest_first[0].id].append("newest")
+    if sound and sound[0] != newest_first[0]:
+        reasons[sound[0].id].append("newest that has not failed")
     proven = next((candidate for candidate in newest_first if candidate.proven), None)
     if proven:
         reasons[proven.id].append("last proven")
     for candidate in newest_first:
         if candidate.held is not None:
             reasons[candidate.id].append(f"held: {candidate.held}")
-    for candidate, reason in _by_rules(newest_first, keep, timezone):
+    for candidate, reason in _by_rules(sound, keep, timezone):
         reasons[candidate.id].append(reason)
+    if len(sound) < len(newest_first):
+        for candidate, reason in _by_rules(newest_first, keep, timezone):
+            if candidate.failed:
+                reasons[candidate.id].append(f"{reason}, beside a sound one: it has failed")
+            elif not reasons[candidate.id]:
+                reasons[candidate.id].append(reason)
     dropped = (f"no rule keeps it ({describe(keep)})",)
     return [Decision(c.id, bool(reasons[c.id]), tuple(reasons[c.id]) or dropped) for c in newest_first]
 
@@ -107,6 +120,11 @@ def select(candidates: Iterable[Candidate], keep: KeepRules, timezone: tzinfo) -
 def is_proven(record: SnapshotRecord) -> bool:
     """Whether the last thing known of a snapshot is that a proof passed."""
     return record.proven is not None and (record.failed is None or record.failed < record.proven)
+
+
+def is_failed(record: SnapshotRecord) -> bool:
+    """Whether a proof or drill of a snapshot failed, and none has passed since: it is in quarantine."""
+    return record.failed is not None and not is_proven(record)
 
 
 def describe(keep: KeepRules) -> str:

@@ -83,10 +83,15 @@ CONTENT = pa.schema(
         pa.field("digest", pa.binary(32)),  # files: see docs/FORMAT.md
         pa.field("chunks", pa.list_(pa.binary(32))),  # null when the digest is the id of the only chunk, or no bytes
         pa.field("session", TEXT),  # the session that wrote this row
+        pa.field("table_rows", pa.int64()),  # files of tables: rows, as the footer said when the file was read
+        pa.field("table_shape", TEXT),  # of the same: what engine.footers told, as canonical JSON
     ]
 )
 
 MANIFEST = pa.schema(list(INVENTORY) + list(CONTENT))
+
+# A source that keeps several versions of an entry names in this column of its inventory the one to read.
+VERSION = pa.field("version", pa.binary())
 
 CHANGES = pa.schema(
     [
@@ -95,6 +100,7 @@ CHANGES = pa.schema(
         pa.field("reason", TEXT, nullable=False),  # why: one of a few short phrases
         pa.field("read", pa.bool_(), nullable=False),  # content has to be read
         pa.field("shard", pa.int32(), nullable=False),  # copy shard that has to look at the entry; -1: none
+        VERSION,
     ]
 )
 

@@ -1,7 +1,8 @@
 """The parts of a policy: every key a policy file may have, its type, default and meaning.
 
-Owns the names users write. Frozen pydantic models that refuse unknown keys; nothing here reads a file or a clock.
-The descriptions are documentation: they become `include/policies/schema.json` and with it the help of editors.
+Owns the names users write, but for those of sources (`policy_sources`). Frozen pydantic models that refuse unknown
+keys; nothing here reads a file or a clock. The descriptions are documentation: they become
+`include/policies/schema.json` and with it the help of editors.
 """
 
 from __future__ import annotations
@@ -12,88 +13,15 @@ from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
 from blake3 import blake3
-from pydantic import ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from moraine.errors import UnsafeRetention
 from moraine.model.cron import check_cron
+from moraine.model.policy_checks import Check
+from moraine.model.policy_drill import Drill, Objectives
 from moraine.model.policy_mirror import Mirror, either_destination, with_state
-from moraine.model.policy_parts import Count, Duration, Name, Part, Paths, Seconds, Share, Size
-
-
-class Compare(Part):
-    """What besides size and mtime tells that a file is unchanged since the parent snapshot."""
-
-    ctime: bool = Field(True, description="compare the change time too; off for file systems that do not keep it")
-    inode: bool = Field(
-        True, description="compare the inode number too; off for file systems that renumber (FUSE, NFS)"
-    )
-
-
-class PosixSource(Part):
-    """A directory tree of a POSIX file system."""
-
-    kind: Literal["posix"] = "posix"
-    path: str = Field(min_length=1, description="root of the tree; relative paths count from the policy file")
-    exclude: tuple[str, ...] = Field((), description="globs in order, like .gitignore; a leading ! takes back in")
-    iexclude: tuple[str, ...] = Field((), description="more globs, for which upper and lower case are the same")
-    exclude_files: Paths = Field((), description="files that hold such globs, one per line")
-    exclude_if_present: tuple[str, ...] = Field((), description="leave out directories that hold a file of this name")
-    exclude_caches: bool = Field(False, description="leave out directories marked by CACHEDIR.TAG")
-    exclude_larger_than: Size | None = Field(None, description="leave out larger files")
-    one_file_system: bool = Field(False, description="do not cross mount points")
-    must_be_mount: bool = Field(False, description="refuse to run unless `path` is a mount point")
-    compare: Compare = Field(Compare(), description="how changes are detected")
-
-    @property
-    def place(self) -> str:
-        """Where it is, for people."""
-        return self.path
-
-    @property
-    def origin(self) -> str:
-        """How snapshots name it."""
-        return f"posix:{self.path}"
-
-
-class S3Source(Part):
-    """A bucket, or the keys under a prefix of it."""
-
-    kind: Literal["s3"] = Field(description="a source in S3")
-    bucket: str = Field(min_length=1, description="its name")
-    prefix: str = Field("", description="what the keys begin with; a slash is put at its end where there is none")
-    endpoint_url: str | None = Field(None, description="address of an S3 server that is not AWS")
-    region: str | None = Field(None, description="region of the bucket")
-    connection: str | None = Field(None, description="Airflow connection that holds the credentials")
-    exclude: tuple[str, ...] = Field((), description="globs in order, like .gitignore; a leading ! takes back in")
-    iexclude: tuple[str, ...] = Field((), description="more globs, for which upper and lower case are the same")
-    exclude_files: Paths = Field((), description="files that hold such globs, one per line")
-    exclude_larger_than: Size | None = Field(None, description="leave out larger objects")
-
-    @property
-    def compare(self) -> Compare:
-        """Always ETag (as the inode), size and time."""
-        return Compare()
-
-    @property
-    def place(self) -> str:
-        """Where it is, for people."""
-        return f"s3://{self.bucket}/{self.prefix}".removesuffix("/") if self.prefix else f"s3://{self.bucket}"
-
-    @property
-    def origin(self) -> str:
-        """How snapshots name it."""
-        return self.place
-
-
-def _kind_of(source: object) -> str:
-    """The kind a source says it is of; a directory tree need not say so."""
-    return str(source.get("kind", "posix") if isinstance(source, dict) else getattr(source, "kind", "posix"))
-
-
-Source = Annotated[
-    Annotated[PosixSource, Tag("posix")] | Annotated[S3Source, Tag("s3")],
-    Discriminator(_kind_of),
-]
+from moraine.model.policy_sources import Source
+from moraine.model.policy_types import Count, Duration, Name, Part, Paths, Seconds, Share, Size
 
 
 class RepositoryAddress(Part):
@@ -176,9 +104,6 @@ class Verify(Part):
 class Prove(Part):
     """How a committed snapshot is proven to be restorable."""
 
-    expectations: tuple[str | dict[str, Any], ...] = Field(
-        (), description="expectations that drills hold restored data against"
-    )
     sample_files: Count = Field(20, description="files restored and compared by hash")
     sample_bytes: Size = Field(256 << 20, description="most bytes restored for the sample")
 
@@ -257,6 +182,9 @@ class Policy(Part):
     gate: Gate = Field(Gate(), description="guards before anything is copied")
     verify: Verify = Field(Verify(), description="how written data is read back before the commit")
     prove: Prove = Field(Prove(), description="how a snapshot is proven after the commit")
+    drill: Drill = Field(Drill(), description="how a restore is rehearsed")
+    objectives: Objectives = Field(Objectives(), description="how old and how slow a recovery may be")
+    checks: tuple[Check, ...] = Field((), description="what a drill holds restored data against, by path")
     keep: Keep | None = Field(None, description="which snapshots are kept; none: all of them, for ever")
     shards: Shards = Field(Shards(), description="how a run is cut into tasks")
     notify: tuple[Notify, ...] = Field((), description="who is told when a run has failed")

@@ -21,6 +21,13 @@ from moraine.errors import ConfigError, UnsafeRetention
 from moraine.model.policy_fields import Policy
 
 Loc = tuple[str | int, ...]
+_PATHS = {
+    ("source",): ("path", "exclude_files"),
+    ("repository",): ("url", "passphrase_file"),
+    ("destination",): ("url", "passphrase_file"),
+    ("drill", "place"): ("path",),
+    ("drill", "credentials"): ("passphrase_file",),
+}
 _KINDS = (("posix",), ("s3",))  # of sources
 
 
@@ -149,9 +156,10 @@ def _walk(node: yaml.Node, loc: Loc) -> Iterator[tuple[Loc, int]]:
 
 
 def _resolve_paths(data: dict[str, Any], folder: Path) -> None:
-    stored = ("url", "passphrase_file")
-    for part, keys in (("source", ("path", "exclude_files")), ("repository", stored), ("destination", stored)):
-        section = data.get(part)
+    for parts, keys in _PATHS.items():
+        section: Any = data
+        for part in parts:
+            section = section.get(part) if isinstance(section, dict) else None
         if isinstance(section, dict):
             section |= {key: _resolved(section[key], folder) for key in keys if key in section}
 
@@ -236,7 +244,7 @@ def _unknown(loc: Loc) -> str:
     near = difflib.get_close_matches(key, known, 1)
     elsewhere = [path for path in _all_paths(Policy) if path.rpartition(".")[2] == key]
     prefix = f"{_dotted(inside)}." if inside else ""
-    guess = prefix + near[0] if near else elsewhere[0] if elsewhere else ""
+    guess = elsewhere[0] if elsewhere else prefix + near[0] if near else ""
     suggestion = f"; did you mean '{guess}'?" if guess else f"; known here: {', '.join(known)}"
     return f"unknown key '{prefix}{key}'{suggestion}"
 
@@ -245,8 +253,10 @@ def _model_at(loc: Loc) -> type[BaseModel]:
     model: type[BaseModel] = Policy
     options: list[type[BaseModel]] = []
     for part in loc:
+        if isinstance(part, int):
+            continue
         chosen = [option for option in options if len(options) > 1 and part in get_args(_annotation(option, "kind"))]
-        options = chosen or _inner(_annotation(model, str(part)))
+        options = chosen or _inner(_annotation(model, part))
         model = options[0] if options else model
     return model
 
@@ -259,7 +269,7 @@ def _inner(annotation: Any) -> list[type[BaseModel]]:
     """The parts of a policy that a value may be."""
     if get_origin(annotation) in (Union, types.UnionType):
         return [model for option in get_args(annotation) for model in _inner(option)]
-    if get_origin(annotation) is Annotated:
+    if get_origin(annotation) in (Annotated, tuple):
         return _inner(get_args(annotation)[0])
     return [annotation] if isinstance(annotation, type) and issubclass(annotation, BaseModel) else []
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from moraine.model.policy_parts import Duration, Part
+from moraine.model.policy_types import Duration, Part
 
 STATE = ".moraine"  # at the top of a mirror; never part of what is mirrored
 _ADDRESS = ("endpoint_url", "region", "connection", "passphrase_file")

@@ -6,7 +6,10 @@ Owns the sentences of `policy explain` and of the DAG's page. Pure; the same pol
 from __future__ import annotations
 
 from moraine.model.cron import say_cron
-from moraine.model.policy_fields import Gate, Keep, Policy, PosixSource, Prove, S3Source, Schedule
+from moraine.model.policy_checks import Check
+from moraine.model.policy_drill import Drill, Objectives
+from moraine.model.policy_fields import Gate, Keep, Policy, Prove, Schedule
+from moraine.model.policy_sources import PosixSource, S3Source
 from moraine.model.units import format_duration, format_share, format_size
 
 
@@ -21,7 +24,11 @@ def explain(policy: Policy) -> str:
         f"Verified: {_verified(policy)}",
         f"Proven: {_proven(policy.prove)}",
         f"Kept: {_kept(policy.keep)}",
+        f"Rehearsed: {_rehearsed(policy.drill)}",
+        *([f"Promised: {promised}"] if (promised := _promised(policy.objectives)) else []),
     ]
+    if policy.checks:
+        lines.append(f"Checked in drills: {_checked(policy.checks)}.")
     if policy.notify:
         ways = [_listed(list(one.email), 3) if one.email else str(one.notifier) for one in policy.notify]
         lines.append(f"Told of failures: {_listed(ways, len(ways))}.")
@@ -54,6 +61,11 @@ def _what(source: PosixSource | S3Source) -> str:
         without.append(f"files larger than {format_size(source.exclude_larger_than)}")
     if without:
         text += " except " + _listed(without, len(without))
+    if isinstance(source, S3Source) and source.history:
+        text += ", as it was at the end of each window, from the versions that the bucket keeps"
+    if isinstance(source, S3Source) and source.inventory:
+        age = format_duration(source.inventory.max_age)
+        text += f", listed by the inventory at {source.inventory.url} (at most {age} old)"
     if isinstance(source, PosixSource) and source.one_file_system:
         text += ", staying on its file system"
     if isinstance(source, PosixSource) and source.must_be_mount:
@@ -116,10 +128,38 @@ def _proven(prove: Prove) -> str:
     if prove.sample_files and prove.sample_bytes:
         most = format_size(prove.sample_bytes)
         parts.append(f"{prove.sample_files} files (at most {most}) are restored and compared by hash")
-    if prove.expectations:
-        count = len(prove.expectations)
-        parts.append(f"drills hold {count} expectation{'s' * (count > 1)} against restored data")
     return f"after the commit {_listed(parts, 2)}." if parts else "not at all."
+
+
+def _rehearsed(drill: Drill) -> str:
+    when = say_cron(drill.schedule) if drill.schedule else "when triggered"
+    which = {
+        "latest": "the newest snapshot",
+        "random": "a random snapshot",
+        "stratified": "a snapshot drawn by age and size",
+    }[drill.pick]
+    sample = f"{drill.sample.files} files (at most {format_size(drill.sample.bytes)}) of {which}"
+    what = f"the whole of {which} is" if drill.restore == "whole" else f"{sample} are"
+    run = f"; then {drill.run.callable or drill.run.command[0]} has to answer" if drill.run else ""
+    return f"{when} {what} restored to a place apart and checked{run}."
+
+
+def _promised(objectives: Objectives) -> str:
+    parts = [f"at most {format_duration(objectives.rpo)} are lost"] if objectives.rpo else []
+    parts += [f"a full restore takes at most {format_duration(objectives.rto)}"] if objectives.rto else []
+    return f"{_listed(parts, 2)}." if parts else ""
+
+
+def _checked(checks: tuple[Check, ...]) -> str:
+    parts = []
+    for check in checks:
+        text = _listed([f"'{glob}'" for glob in check.paths], 3)
+        if check.expectations:
+            text += f" against {_listed(list(check.expectations), 3)}"
+        if check.grows:
+            text += f", losing at most {format_share(check.rows_tolerance)} of its rows since the snapshot before"
+        parts.append(text)
+    return _listed(parts, 4)
 
 
 def _kept(keep: Keep | None) -> str:

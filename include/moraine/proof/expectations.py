@@ -1,8 +1,8 @@
 """The judge: Great Expectations suites run over Arrow tables, window by window, into one validation result.
 
-The only module that imports Great Expectations, and only when a judge is made: the import takes seconds. Owns the
-loading of suite files, the ephemeral context and the folding of many windows into one result of the library's own
-shape. It must not know manifests, snapshots or repositories: callers say how a row is called.
+Great Expectations is imported here, in `data_docs` and in `data_set_rows`, and only when a judge is made: that takes
+seconds. Owns the loading of suite files, the ephemeral context and the folding of many windows into one result of the
+library's own shape. It must not know manifests, snapshots or repositories: callers say how a row is called.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ class Finding:
     severity: str
     passed: bool = True
     checked: int = 0
+    missing: int = 0  # rows it says nothing about, as they hold no value
     failed: int = 0
     rows: list[str] = field(default_factory=list)  # names of the first failing rows
     values: list[Any] = field(default_factory=list)  # and what stood there
@@ -76,9 +77,15 @@ class Finding:
 class Judge:
     """Runs one suite over any number of tables."""
 
-    def __init__(self, suite: Path) -> None:
+    def __init__(self, suite: Path | dict[str, Any], wanted: Callable[[Any], bool] | None = None) -> None:
+        """Load a suite.
+
+        Args:
+            suite: its file, or what such a file holds.
+            wanted: which of its expectations to take; none: all.
+        """
         self._gx = _import_library()
-        self._suite = _load_suite(suite)
+        self._suite = _load_suite(suite, wanted)
         self._findings = {_key(c): _finding(c) for c in self._suite.expectation_configurations}
         asset = _silent_context(self._gx).data_sources.add_pandas("tables").add_dataframe_asset(self._suite.name)
         self._whole = asset.add_batch_definition_whole_dataframe("whole")
@@ -102,7 +109,7 @@ class Judge:
     def judge(self, table: pa.Table, name_row: NameRow) -> bool:
         """Hold one more table against the suite; whether it passed.
 
-        Every table is judged alone: a share of rows (`mostly`) or a row count holds for each of them.
+        A share of rows (`mostly`) is folded: it holds for all tables together. All else holds for each of them alone.
 
         Args:
             table: one window of the data; its columns stay Arrow arrays.
@@ -141,12 +148,18 @@ class Judge:
         finding = self._findings[_key(result.expectation_config)]
         body = result.result or {}
         finding.checked += body.get("element_count") or 0
+        finding.missing += body.get("missing_count") or 0
         finding.failed += body.get("unexpected_count") or 0
         if "observed_value" in body:
             finding.observed = _plain(body["observed_value"])
         if not result.success:
-            finding.passed = False
             finding.error = finding.error or _error(result.exception_info)
+        share = finding.kwargs.get("mostly", 1)
+        if share == 1 or finding.error or "unexpected_count" not in body:
+            finding.passed &= bool(result.success)
+        else:
+            counted = finding.checked - finding.missing
+            finding.passed = counted - finding.failed >= share * counted
         return not result.success
 
     def _name(self, batch: Any, finding: Finding, name_row: NameRow) -> None:
@@ -189,13 +202,14 @@ def _frame(table: pa.Table) -> pd.DataFrame:
     return pd.DataFrame(columns, copy=False)
 
 
-def _load_suite(path: Path) -> ExpectationSuite:
+def _load_suite(suite: Path | dict[str, Any], wanted: Callable[[Any], bool] | None) -> ExpectationSuite:
     """A suite file in the library's own form, complete: its constructor would drop what it does not understand."""
     from great_expectations.core import ExpectationSuite
     from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
 
+    path = suite if isinstance(suite, Path) else "(made)"
     try:
-        content = json.loads(path.read_text("utf-8"))
+        content = json.loads(suite.read_text("utf-8")) if isinstance(suite, Path) else suite
         name, items = content["name"], content["expectations"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{path} is no expectation suite: {error!r}", path=str(path)) from error
@@ -209,7 +223,9 @@ def _load_suite(path: Path) -> ExpectationSuite:
                 hint=f"see {path}",
                 path=str(path),
             ) from error
-    return ExpectationSuite(**content)
+    loaded = ExpectationSuite(**content)
+    loaded.expectations = [one for one in loaded.expectations if wanted is None or wanted(one)]
+    return loaded
 
 
 def _finding(config: Any) -> Finding:

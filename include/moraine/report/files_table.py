@@ -70,6 +70,8 @@ _COLUMNS: dict[str, tuple[pa.DataType, tuple[str, ...], Make]] = {
     "target": (pa.string(), ("target",), _text("target")),
     "digest": (pa.string(), ("digest",), lambda table: _hex(table["digest"])),
     "state": (_FEW, ("state",), _names(STATE_NAMES, "state")),
+    "table_rows": (pa.int64(), ("table_rows",), _same("table_rows")),
+    "table_shape": (_FEW, ("table_shape",), _same("table_shape")),
     "session": (pa.string(), ("session",), lambda table: table["session"].cast(pa.string())),
     "path_bytes": (pa.binary(), ("dir", "name"), lambda table: join_paths(table)),
 }

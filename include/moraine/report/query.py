@@ -1,4 +1,4 @@
-"""SQL over a repository: one read-only DuckDB query over the tables `snapshots` and `files`.
+"""SQL over a repository: one read-only DuckDB query over the tables `snapshots`, `files` and `drills`.
 
 Owns the connection: in memory, without access to files or network beyond a scratch directory for spilling, closed
 before the query's context ends. Rows come out in batches, so a result may be larger than memory.
@@ -20,6 +20,7 @@ from typing import Any
 import duckdb
 
 from moraine.errors import ConfigError
+from moraine.report.drills import drills_table
 from moraine.report.files_table import FilesTable, snapshots_table
 from moraine.report.snapshots import sort_snapshots
 from moraine.repository.repository import Repository
@@ -51,6 +52,8 @@ def query(repository: Repository, sql: str, *, scratch: Path, memory: int = 1 <<
     try:
         connection.register("files", files)
         connection.register("snapshots", snapshots_table(sort_snapshots(repository.state.live())))
+        if "drills" in sql:  # its reports are read at once, so only for whom asks
+            connection.register("drills", drills_table(repository))
         connection.execute("SET enable_external_access=false")
         connection.execute("SET lock_configuration=true")
         with _translated(files):
@@ -73,7 +76,8 @@ def _require_one_query(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
     if len(kinds) != 1 or kinds[0] not in ("SELECT", "EXPLAIN", "PRAGMA", "MULTI"):
         found = f"{len(kinds)} statements" if len(kinds) != 1 else f"a statement of type {kinds[0]}"
         raise ConfigError(
-            f"one SELECT is wanted, not {found}", hint="the tables are `files` and `snapshots`; they are read-only"
+            f"one SELECT is wanted, not {found}",
+            hint="the tables are `files`, `snapshots` and `drills`; they are read-only",
         )
 
 
@@ -86,7 +90,8 @@ def _translated(files: FilesTable) -> Iterator[None]:
             raise files.failure from error
         message = re.split(r"\n\s*\n", str(error))[0].replace("\n", " ")
         raise ConfigError(
-            f"the query failed: {message}", hint="`describe files` and `describe snapshots` show the columns"
+            f"the query failed: {message}",
+            hint="`describe files`, `describe snapshots` and `describe drills` show the columns",
         ) from error
 
 

@@ -2,6 +2,9 @@
 
 Sessions add segments of level 0. When there are many, they are compacted into a run: segments of one level that divide
 the ids among them by range. Segments are read one at a time, so memory is bounded by the largest.
+
+A chunk that was found damaged is stored anew, so an id may stand in two segments. The newer place counts: that of a
+later commit, and any commit's before a run's, which holds only what was committed before it was merged.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ class Index:
     def __init__(self, store: Store, keyring: Keyring, segments: Sequence[SegmentRef]) -> None:
         self._store = store
         self._keyring = keyring
-        self.segments = list(segments)
+        self.segments = list(segments)  # in the order of the log
         self._known: list[SortedIds] | None = None
 
     def contains(self, ids: Sequence[bytes]) -> list[bool]:
@@ -52,7 +55,7 @@ class Index:
         wanted = pc.unique(ids)
         found: list[pa.Table] = []
         left = wanted
-        for segment in self.segments:
+        for segment in newest_first(self.segments):
             if not len(left):
                 break
             table = self.load(segment)
@@ -77,6 +80,16 @@ class Index:
                 object=segment.key,
             ) from error
         return read_table(data, key=segment.key, keyring=self._keyring, expect=segment.digest, columns=columns)
+
+
+def newest_first(segments: Sequence[SegmentRef]) -> list[SegmentRef]:
+    """Segments, given in the order of the log, in the order in which their places count.
+
+    Of two runs the later one is the newer: a compaction merges the smallest runs and what it makes is smaller than
+    those it leaves alone, so that these are older.
+    """
+    ordered = sorted(enumerate(segments), key=lambda item: (item[1].level > 0, -item[0]))
+    return [segment for _, segment in ordered]
 
 
 def runs(segments: Sequence[SegmentRef]) -> Iterator[list[SegmentRef]]:

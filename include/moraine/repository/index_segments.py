@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from moraine.model.log import SegmentRef
 from moraine.repository.documents import digest
-from moraine.repository.index import Index, runs
+from moraine.repository.index import Index, newest_first, runs
 from moraine.repository.keys import Keyring
 from moraine.repository.membership import first_words
 from moraine.repository.tables import LOCATION, write_table
@@ -83,7 +83,7 @@ def compact(
 
 
 def sort_by_id(table: pa.Table) -> pa.Table:
-    """LOCATION rows sorted by id, one per id."""
+    """LOCATION rows sorted by id, one per id: of equal ids the first."""
     table = table.unify_dictionaries().combine_chunks()
     if not table.num_rows:
         return table
@@ -102,7 +102,7 @@ def _rows(segments: Sequence[SegmentRef]) -> int:
 def _range(index: Index, segments: Sequence[SegmentRef], number: int, bits: int) -> Iterator[pa.Table]:
     """The rows whose ids begin with the `bits` bits of `number`. Segments that cannot have any are not read."""
     shift = np.uint64(64 - bits) if bits else None
-    for segment in segments:
+    for segment in (one for one in newest_first(index.segments) if one in segments):
         if shift is None:
             yield index.load(segment)
         elif not segment.last or int(segment.first, 16) >> int(shift) <= number <= int(segment.last, 16) >> int(shift):

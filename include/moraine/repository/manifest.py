@@ -62,7 +62,8 @@ class Manifest:
                 hint="restore the object from a copy of the store",
                 object=ref.key,
             ) from error
-        return read_table(data, key=ref.key, keyring=self._keyring, expect=ref.digest, columns=columns)
+        table = read_table(data, key=ref.key, keyring=self._keyring, expect=ref.digest, columns=columns)
+        return _completed(table, columns)
 
     def delta_cursors(self, columns: Sequence[str] | None = None) -> list[tuple[int, Cursor]]:
         """(sequence, cursor) of every delta, oldest first; pieces of one delta follow each other in path order."""
@@ -153,6 +154,16 @@ class ManifestWriter:
         self._store.put(key, data)
         self._bytes += len(data)
         return digest(data)
+
+
+def _completed(table: pa.Table, columns: Sequence[str] | None) -> pa.Table:
+    """The table with a column of nulls for each one that was not known yet when its object was written."""
+    names = [*MANIFEST.names, *(["op"] if "op" in table.schema.names else [])] if columns is None else list(columns)
+    if table.schema.names == names:
+        return table
+    for name in set(names) - set(table.schema.names):
+        table = table.append_column(name, pa.nulls(table.num_rows, MANIFEST.field(name).type))
+    return table.select(names)
 
 
 def shard_rows(rows: int) -> int:

@@ -29,6 +29,8 @@ from moraine.repository.unlock import FORMAT, Passphrase, RepositoryConfig, Unlo
 from moraine.stores.base import Store
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from moraine.repository.chunks import ChunkReader
     from moraine.repository.index import Index
     from moraine.repository.manifest import Manifest
@@ -174,6 +176,21 @@ class Repository:
         key = layout.report(name)
         self.store.put(key, write_sealed(content, key=key, keyring=self.keyring, entropy=self.entropy))
         return key
+
+    def save_report_table(self, name: str, table: pa.Table) -> dict[str, str]:
+        """Keep a table under `reports/`; its key and digest, for the report that refers to it."""
+        from moraine.repository.tables import write_table
+
+        key = layout.report(name)
+        data = write_table(table, key=key, keyring=self.keyring)
+        self.store.put(key, data)
+        return {"key": key, "digest": digest(data)}
+
+    def load_report_table(self, ref: Mapping[str, str]) -> pa.Table:
+        """A table that a report refers to. Raises ObjectNotFound, DamagedObject."""
+        from moraine.repository.tables import read_table
+
+        return read_table(self.store.get(ref["key"]), key=ref["key"], keyring=self.keyring, expect=ref["digest"])
 
     def load_report(self, key: str) -> Any:
         """A report's content."""

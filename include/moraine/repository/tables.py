@@ -29,7 +29,7 @@ LOCATION = pa.schema(
     ]
 )
 
-_DICTIONARY = {"dir", "owner", "group", "session", "pack", "key", "reason"}
+_DICTIONARY = {"dir", "owner", "group", "session", "pack", "key", "reason", "table_shape"}
 _PACKED = {
     "size", "mtime", "ctime", "inode", "device", "nlink", "rdev", "mode", "uid", "gid",
     "offset", "length", "at", "shard",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import NamedTuple, Protocol
 
 import pyarrow as pa
@@ -32,6 +33,15 @@ class Stamp(NamedTuple):
     inode: int
 
 
+class Wanted(NamedTuple):
+    """A file that will be opened."""
+
+    directory: bytes
+    name: bytes
+    size: int  # as it was listed
+    version: bytes | None  # as the listing named it, if the source keeps several
+
+
 @dataclass(slots=True)
 class Attributes:
     """What a listing does not see: read once per changed entry."""
@@ -48,7 +58,7 @@ class SourceFacts:
 
     root: str
     device: int
-    history: bool = False  # can be read as of a time in the past
+    history: timedelta | None = None  # how far back it can be read as of a time in the past; None: not at all
     notes: tuple[str, ...] = ()
     info: dict[str, str] = field(default_factory=dict)
 
@@ -74,6 +84,9 @@ class OpenFile(Protocol):
 class Reader(Protocol):
     """Reads entries of a source; made for rows that come in manifest order. Not shared between threads."""
 
+    def expect(self, wanted: list[Wanted]) -> None:
+        """The files that are opened next, in about this order: a reader may fetch ahead, and knows which version."""
+
     def open(self, directory: bytes, name: bytes) -> OpenFile:
         """Open a regular file; never follows a symlink, never blocks on a FIFO or device."""
 
@@ -89,11 +102,17 @@ class Source(Protocol):
     def probe(self) -> SourceFacts:
         """Look at the source before anything is written. Raises SourceMissing, SourceUnmounted, SourceDenied."""
 
+    def as_of(self, at: datetime) -> Source:
+        """The source as it was just before `at`, if it has a history; else as it is."""
+
     def shards(self, want: int) -> list[ListShard]:
         """Split the listing into about `want` parts, breadth first; one is fine."""
 
     def list(self, shard: ListShard) -> Iterator[pa.RecordBatch]:
-        """Entries of the shard: batches of `model.entry.INVENTORY`, rows in manifest order."""
+        """Entries of the shard: batches of `model.entry.INVENTORY`, rows in manifest order.
+
+        A source that keeps several versions of an entry adds the column `model.entry.VERSION`.
+        """
 
     def reader(self) -> AbstractContextManager[Reader]:
         """Open a reader."""

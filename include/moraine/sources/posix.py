@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
+from datetime import datetime
 
 import pyarrow as pa
 
@@ -87,6 +88,11 @@ class PosixSource:
             )
         info = {"file_system": mount.kind, "mounted_at": display_path(mount.point)} if mount else {}
         return SourceFacts(root=shown, device=found.st_dev, notes=tuple(notes), info=info)
+
+    def as_of(self, at: datetime) -> PosixSource:
+        """As it is: a file system has no history."""
+        del at
+        return self
 
     def shards(self, want: int) -> list[ListShard]:
         """Split the listing into at most `want` parts of about as many directories, found breadth first.

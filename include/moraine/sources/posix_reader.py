@@ -12,7 +12,7 @@ from typing import Self
 from moraine.errors import SourceError, SourceVanished
 from moraine.model.entry import Kind, display_path, join_path
 from moraine.model.xattrs import encode_xattrs
-from moraine.sources.base import Attributes, Stamp
+from moraine.sources.base import Attributes, Stamp, Wanted
 from moraine.sources.descent import Descent
 from moraine.sources.extents import find_extents
 from moraine.sources.os_errors import FORBIDDEN, NO_ATTRIBUTES, source_error
@@ -129,6 +129,10 @@ class PosixReader:
     def close(self) -> None:
         """Close the directories that are open; files stay open until they are closed themselves."""
         self._descent.close()
+
+    def expect(self, wanted: list[Wanted]) -> None:
+        """Nothing to do: the kernel reads ahead."""
+        del wanted
 
     def open(self, directory: bytes, name: bytes) -> PosixFile:
         """Open a regular file; never follows a symlink, never blocks on a FIFO or device.

@@ -145,7 +145,7 @@ def in_order(batches: list[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatc
 
     Empties `batches`, to hold the rows no longer than needed.
     """
-    directory = batches[0].column("dir").dictionary[:1]
+    directory, schema = batches[0].column("dir").dictionary[:1], batches[0].schema
     table = pa.Table.from_batches(batches).drop_columns("dir")
     batches.clear()
     order = pc.sort_indices(table["name"])
@@ -154,7 +154,7 @@ def in_order(batches: list[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatc
         indices = pa.array(np.zeros(len(part), np.int32))
         yield from (
             part.add_column(0, INVENTORY.field("dir"), pa.DictionaryArray.from_arrays(indices, directory))
-            .cast(INVENTORY)
+            .cast(schema)
             .to_batches()
         )
 

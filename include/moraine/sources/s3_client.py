@@ -25,13 +25,14 @@ from moraine.errors import (
 )
 from moraine.model.entry import display_path
 
-_ARCHIVED = frozenset({"GLACIER", "DEEP_ARCHIVE"})  # not GLACIER_IR, which is read like any other
+ARCHIVED = frozenset({"GLACIER", "DEEP_ARCHIVE"})  # not GLACIER_IR, which is read like any other
 _GONE = frozenset({"NoSuchKey", "NoSuchVersion", "404", "MethodNotAllowed"})
 _KEYS = frozenset(
     {"ExpiredToken", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch", "TokenRefreshRequired"}
 )
 _PASSING = frozenset({"SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout", "500", "502", "503", "504"})
 _BODIES = 3  # attempts
+CONNECTIONS = 32
 _HEADERS = (
     ("ContentType", "content-type"),
     ("ContentEncoding", "content-encoding"),
@@ -54,6 +55,7 @@ class Listed(NamedTuple):
     modified: int  # seconds: all that the header of an object tells of its time
     etag: str
     archived: str | None  # the storage class, if the object cannot be read from it
+    version: str | None = None  # set where the listing names versions: this one is read, whatever came after it
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,40 +77,42 @@ class Found:
     data: bytes
     headers: dict[str, str]  # what it was stored with: content-type …
     metadata: dict[str, str]  # what its owner says of it
+    version: str | None = None  # as it was asked for
 
 
 class S3Bucket:
-    """The objects of a bucket. For one thread."""
+    """The objects of a bucket. Several threads may read at once."""
 
     def __init__(self, client: Any, bucket: str) -> None:
         """Use a boto3 client; nothing is asked yet."""
-        self._client = client
+        self.client = client
         self.bucket = bucket
 
     def page(self, prefix: str, *, delimiter: str = "", token: str | None = None, most: int = 1000) -> Page:
         """A page of the keys under `prefix`; with a delimiter those behind it are one prefix."""
         more = {"Delimiter": delimiter} if delimiter else {}
         more |= {"ContinuationToken": token} if token else {}
-        with self._call("list", prefix):
-            answer = self._client.list_objects_v2(
+        with self.asking("list", prefix):
+            answer = self.client.list_objects_v2(
                 Bucket=self.bucket, Prefix=prefix, MaxKeys=most, OptionalObjectAttributes=["RestoreStatus"], **more
             )
-        objects = [_listed(item) for item in answer.get("Contents", ())]
+        objects = [listed(item) for item in answer.get("Contents", ())]
         prefixes = [item["Prefix"] for item in answer.get("CommonPrefixes", ())]
         return Page(objects, prefixes, answer["NextContinuationToken"] if answer.get("IsTruncated") else None)
 
-    def read(self, key: str, start: int, length: int, *, etag: str | None = None) -> Found:
-        """`length` bytes from `start` on, fewer where the object ends.
+    def read(self, key: str, start: int, length: int, *, etag: str | None = None, version: str | None = None) -> Found:
+        """`length` bytes from `start` on, fewer where the object ends; of one version, or of the latest.
 
         Raises:
             ChangedMeanwhile: its ETag is not `etag`.
         """
         asked = {"Range": f"bytes={start}-{start + length - 1}"} | ({"IfMatch": f'"{etag}"'} if etag else {})
+        asked |= {"VersionId": version} if version else {}
         for left in reversed(range(_BODIES)):  # the SDK tries a request again, but not a body that breaks off
             try:
-                with self._call("read", key):
-                    answer = self._client.get_object(Bucket=self.bucket, Key=key, **asked)
-                    return _found(answer, answer["Body"].read())
+                with self.asking("read", key):
+                    answer = self.client.get_object(Bucket=self.bucket, Key=key, **asked)
+                    return _found(answer, answer["Body"].read(), version)
             except StoreUnavailable:
                 if not left:
                     raise
@@ -116,15 +120,17 @@ class S3Bucket:
                 if error.context.get("code") in ("InvalidRange", "416"):  # an empty object has no range
                     break
                 raise
-        return self.look(key)
+        return self.look(key, version=version)
 
-    def look(self, key: str) -> Found:
+    def look(self, key: str, *, version: str | None = None) -> Found:
         """All but the content."""
-        with self._call("look at", key):
-            return _found(self._client.head_object(Bucket=self.bucket, Key=key), b"")
+        asked = {"VersionId": version} if version else {}
+        with self.asking("look at", key):
+            return _found(self.client.head_object(Bucket=self.bucket, Key=key, **asked), b"", version)
 
     @contextmanager
-    def _call(self, verb: str, key: str) -> Iterator[None]:
+    def asking(self, verb: str, key: str) -> Iterator[None]:
+        """Around a request: what the SDK raises becomes an error of this package. `verb` and `key` are for people."""
         from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError
 
         try:
@@ -158,6 +164,7 @@ def open_client(
         retries={"mode": "standard", "total_max_attempts": 6},
         connect_timeout=5,
         read_timeout=60,
+        max_pool_connections=CONNECTIONS,
         user_agent_extra="moraine",
         s3={"addressing_style": "path"} if endpoint else None,
     )
@@ -179,18 +186,20 @@ def open_client(
         raise ConfigError(f"cannot use S3: {error}", hint="look at AWS_PROFILE, ~/.aws and the endpoint") from error
 
 
-def _listed(item: dict[str, Any]) -> Listed:
-    archived = item.get("StorageClass") if item.get("StorageClass") in _ARCHIVED else None
+def listed(item: dict[str, Any]) -> Listed:
+    """An object, or a version of one, out of what the SDK says of it in a listing."""
+    archived = item.get("StorageClass") if item.get("StorageClass") in ARCHIVED else None
     if archived and item.get("RestoreStatus", {}).get("RestoreExpiryDate"):  # a copy can be read until then
         archived = None
-    return Listed(item["Key"], item["Size"], _seconds(item["LastModified"]), item.get("ETag", "").strip('"'), archived)
+    etag, version = item.get("ETag", "").strip('"'), item.get("VersionId")
+    return Listed(item["Key"], item["Size"], _seconds(item["LastModified"]), etag, archived, version)
 
 
-def _found(answer: dict[str, Any], data: bytes) -> Found:
+def _found(answer: dict[str, Any], data: bytes, version: str | None) -> Found:
     size = int(answer["ContentRange"].rpartition("/")[2]) if "ContentRange" in answer else answer["ContentLength"]
     headers = {name: str(answer[key]) for key, name in _HEADERS if answer.get(key)}
     etag = answer.get("ETag", "").strip('"')
-    return Found(size, _seconds(answer["LastModified"]), etag, data, headers, answer.get("Metadata", {}))
+    return Found(size, _seconds(answer["LastModified"]), etag, data, headers, answer.get("Metadata", {}), version)
 
 
 def _seconds(at: datetime) -> int:

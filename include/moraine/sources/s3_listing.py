@@ -12,23 +12,33 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from moraine.model.entry import INVENTORY, State, join_path
+from moraine.sources.base import ListShard
 from moraine.sources.excludes import ExcludeRules
 from moraine.sources.posix_rows import in_order
-from moraine.sources.s3_client import Listed, S3Bucket
+from moraine.sources.s3_client import Listed, Page
 from moraine.sources.s3_names import LONGEST, directory_of, names_of
 from moraine.sources.s3_rows import ObjectRows
 
 _BATCH_ROWS = 1 << 14
 _SUBTREE_PAGES = 16  # what is put in order in memory
+_PROBE_PAGES = 64  # what is asked for, at most, to find out where to cut
+_PARTS_PER_SHARD = 8  # finer than needed, so that shards even out
 _MARK = pa.scalar(b"%=", pa.binary())
 _NOTHING = pa.scalar(b"", pa.binary())
+
+
+class Pages(Protocol):
+    """What lists objects by prefix, page by page."""
+
+    def page(self, prefix: str, *, delimiter: str = "", token: str | None = None, most: int = 1000) -> Page:
+        """A page of the keys under `prefix`; with a delimiter those behind it are one prefix."""
 
 
 class _Nested(NamedTuple):
@@ -84,39 +94,82 @@ class _Pending(NamedTuple):
 
 
 class Listing:
-    """One walk through the keys under a prefix."""
+    """One walk through the keys under a prefix, or through the directories of one shard of it."""
 
-    def __init__(self, bucket: S3Bucket, prefix: str, excludes: ExcludeRules) -> None:
+    def __init__(self, bucket: Pages, prefix: str, excludes: ExcludeRules, shard: ListShard | None = None) -> None:
         """Get ready; nothing is listed yet."""
         self._bucket = bucket
         self._root = prefix
+        self._start = _key(shard.roots[0]) if shard else b""
+        self._end = _key(shard.stop_at[0]) if shard and shard.stop_at else None
         self._excludes = excludes
         self._larger_than = sys.maxsize if excludes.larger_than is None else excludes.larger_than
         self._rows = ObjectRows()
+        self._asked = 0  # pages with a delimiter
         self.archived = 0  # objects delivered that cannot be read from their storage class
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """INVENTORY batches in manifest order."""
+        """Batches of rows (`s3_rows.LISTED`) in manifest order."""
         for batch in self._walk():
             self.archived += int(np.count_nonzero(batch.column("state").to_numpy() == State.DENIED))
             yield batch
 
     def _walk(self) -> Iterator[pa.RecordBatch]:
         """With a stack and no recursion: a key may hold 1,024 slashes."""
-        self._rows.add(b"", [(b"", None)])
+        if not self._start:
+            self._rows.add(b"", [(b"", None)])
         stack = [_Pending(b"", self._root, [], None)]
         while stack:
             pending = stack.pop()
+            key = _key(pending.directory)
+            if self._end is not None and key >= self._end:
+                break
             packed: list[pa.RecordBatch] = []
             nested, known = pending.nested, pending.known
             if pending.prefix is not None:
-                level, known = self._level(pending.prefix, known)
+                if key < self._start and known is None:  # only passed through
+                    level = self._wide_level(pending.prefix)
+                else:
+                    level, known = self._level(pending.prefix, known)
                 nested, packed = level.close(), level.batches
             below = self._below(pending.directory, nested, known)
-            yield from self._deliver(pending.directory, packed, nested, below)
-            stack += reversed(below)
+            if key >= self._start:
+                yield from self._deliver(pending.directory, packed, nested, below)
+            stack += reversed([child for child in below if self._reaches(child.directory)])
         if len(self._rows):
             yield self._rows.take()
+
+    def _reaches(self, directory: bytes) -> bool:
+        """Whether something of a directory may lie behind the start of the shard."""
+        key = _key(directory)
+        return key >= self._start or self._start.startswith(key + b"\0")
+
+    def split(self, want: int) -> list[ListShard]:
+        """At most `want` shards of about as many directories, found breadth first and without looking at all of them.
+
+        What a few pages hold is one shard.
+        """
+        token: str | None = ""
+        for _ in range(_SUBTREE_PAGES if want > 1 else 0):
+            token = self._bucket.page(self._root, token=token).token if token is not None else None
+        if not token:
+            return [ListShard("all")]
+        found: list[_Pending] = []
+        level = [_Pending(b"", self._root, [], None)]
+        while level and len(found) + len(level) < want * _PARTS_PER_SHARD and self._asked < _PROBE_PAGES:
+            found += level
+            level = [below for pending in level for below in self._directories(pending)]
+        paths = sorted((pending.directory for pending in [*found, *level]), key=_key)
+        starts = [paths[number] for number in sorted({len(paths) * number // want for number in range(want)})]
+        return [
+            ListShard(f"part-{number:03}" if len(starts) > 1 else "all", (start,), (end,) if end else ())
+            for number, (start, end) in enumerate(zip(starts, [*starts[1:], b""], strict=True), start=1)
+        ]
+
+    def _directories(self, pending: _Pending) -> list[_Pending]:
+        if pending.prefix is None:
+            return []
+        return self._below(pending.directory, self._wide_level(pending.prefix, _PROBE_PAGES).close(), None)
 
     def _level(self, prefix: str, known: dict[str, _Level] | None) -> tuple[_Level, dict[str, _Level] | None]:
         if known is not None:
@@ -132,11 +185,12 @@ class Listing:
                 return known[prefix], known
         return self._wide_level(prefix), None
 
-    def _wide_level(self, prefix: str) -> _Level:
-        """One level that is too large to be seen with all that lies below it."""
+    def _wide_level(self, prefix: str, most: int = sys.maxsize) -> _Level:
+        """One level that is too large to be seen with all that lies below it, or as far as `most` requests reach."""
         level = self._new_level(prefix)
         token: str | None = ""
-        while token is not None:
+        while token is not None and self._asked < most:
+            self._asked += 1
             page = self._bucket.page(prefix, delimiter="/", token=token)
             for item in page.objects:
                 self._add(level, prefix, item)
@@ -209,6 +263,11 @@ class Listing:
         if excluded is None:
             return names
         return [name for name in names if not excluded(os.fsdecode(name), directories)]
+
+
+def _key(directory: bytes) -> bytes:
+    """Directories in manifest order have these in byte order."""
+    return directory.replace(b"/", b"\0")
 
 
 def _marked(batch: pa.RecordBatch, taken: pa.Array) -> pa.RecordBatch:

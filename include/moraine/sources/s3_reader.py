@@ -1,7 +1,7 @@
 """Reads objects of a bucket, a few MiB at a time. Knows ranges and ETags, nothing of listings or chunks.
 
 An object never changes in place: all parts are asked for by the ETag of the first one, so what is read is one version,
-or the reader notices.
+or the reader notices. Where the listing named a version, that one is read, whatever came after it.
 """
 
 from __future__ import annotations
@@ -12,25 +12,25 @@ from typing import Self
 
 from moraine.model.entry import Kind, join_path
 from moraine.model.xattrs import encode_xattrs
-from moraine.sources.base import Attributes, Stamp
+from moraine.sources.base import Attributes, Stamp, Wanted
+from moraine.sources.s3_ahead import PART, ReadAhead
 from moraine.sources.s3_client import ChangedMeanwhile, Found, S3Bucket
 from moraine.sources.s3_names import key_of
 from moraine.sources.s3_rows import stamp_of
 
-PART = 8 << 20
 _CHANGED = Stamp(-1, 0, 0, 0)  # equal to that of no object
 
 
 class S3File:
     """One object being read (`sources.base.OpenFile`)."""
 
-    def __init__(self, bucket: S3Bucket, key: str) -> None:
-        """Ask for the beginning of the object: all of most objects."""
+    def __init__(self, bucket: S3Bucket, key: str, beginning: Found) -> None:
+        """Go on from the beginning of the object: all of most objects."""
         self._bucket = bucket
         self.key = key
-        self.found: Found = bucket.read(key, 0, PART)
-        self.stamp = stamp_of(self.found.size, self.found.modified, self.found.etag)
-        self._part = memoryview(self.found.data)
+        self.found = found = beginning
+        self.stamp = stamp_of(found.size, found.modified, found.etag, found.version)
+        self._part = memoryview(found.data)
         self._next = len(self._part)  # where the next part begins
         self._changed = False
 
@@ -52,7 +52,7 @@ class S3File:
         if self._changed or self._next >= self.stamp.size:
             return False
         try:
-            found = self._bucket.read(self.key, self._next, PART, etag=self.found.etag)
+            found = self._bucket.read(self.key, self._next, PART, etag=self.found.etag, version=self.found.version)
         except ChangedMeanwhile:
             self._changed = True
             return False
@@ -78,6 +78,7 @@ class S3Reader:
         """Use the reader in a `with` statement."""
         self._bucket = bucket
         self._prefix = prefix
+        self._ahead = ReadAhead(bucket)
         self._last: S3File | None = None
 
     def __enter__(self) -> Self:
@@ -85,6 +86,16 @@ class S3Reader:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._last = None
+        self._ahead.close()
+
+    def expect(self, wanted: list[Wanted]) -> None:
+        """Fetch ahead what is opened next, in the versions that were listed."""
+        self._ahead.expect(
+            [
+                (self._key(item.directory, item.name), item.size, item.version.decode() if item.version else None)
+                for item in wanted
+            ]
+        )
 
     def open(self, directory: bytes, name: bytes) -> S3File:
         """Open an object.
@@ -94,7 +105,8 @@ class S3Reader:
             SourceDenied: it may not be read, or is in a storage class that has to be restored first.
             AccessDenied, StoreUnavailable: not this object but the bucket cannot be read.
         """
-        self._last = S3File(self._bucket, self._key(directory, name))
+        key = self._key(directory, name)
+        self._last = S3File(self._bucket, key, self._ahead.take(key))
         return self._last
 
     def attributes(self, directory: bytes, name: bytes, kind: int, uid: int, gid: int) -> Attributes:
@@ -103,8 +115,9 @@ class S3Reader:
         if kind != Kind.FILE:
             return Attributes()
         key = self._key(directory, name)
-        open_now = self._last is not None and self._last.key == key
-        return Attributes(xattrs=_xattrs(self._last.found if self._last and open_now else self._bucket.look(key)))
+        if self._last is not None and self._last.key == key:
+            return Attributes(xattrs=_xattrs(self._last.found))
+        return Attributes(xattrs=_xattrs(self._bucket.look(key, version=self._ahead.versions.get(key))))
 
     def _key(self, directory: bytes, name: bytes) -> str:
         return self._prefix + key_of(join_path(directory, name)).decode()
@@ -112,6 +125,8 @@ class S3Reader:
 
 def _xattrs(found: Found) -> bytes | None:
     attributes = {b"user.s3." + name.encode(): value.encode() for name, value in found.headers.items()}
+    if found.version:
+        attributes[b"user.s3.version-id"] = found.version.encode()
     if found.metadata:  # as one: a name of metadata may be longer than that of an attribute
         text = json.dumps(found.metadata, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
         attributes[b"user.s3.metadata"] = text.encode()

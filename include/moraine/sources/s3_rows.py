@@ -1,7 +1,8 @@
-"""Objects as INVENTORY rows. Knows no bucket and no order.
+"""Objects as INVENTORY rows and the version of each. Knows no bucket and no order.
 
 What an object does not have is made up, the same every night: owner 0, mode 644 (directories 755), directories of the
-time 0. The inode number is taken from the ETag, so that a comparison by size, time and inode sees every new content.
+time 0. The inode number is taken from the ETag, and from the version where there is one, so that a comparison by size,
+time and inode sees every new content.
 """
 
 from __future__ import annotations
@@ -13,22 +14,25 @@ import numpy as np
 import pyarrow as pa
 from blake3 import blake3
 
-from moraine.model.entry import INVENTORY, Kind, State
+from moraine.model.entry import INVENTORY, VERSION, Kind, State
 from moraine.sources.base import Stamp
 from moraine.sources.s3_client import Listed
 
 _FILE_MODE, _DIRECTORY_MODE = 0o644, 0o755
 _BILLION = 1_000_000_000
 
-
-def inode_of(etag: str) -> int:
-    """A number that another ETag does not have."""
-    return int.from_bytes(blake3(etag.encode()).digest(length=8), "little")
+LISTED = INVENTORY.append(VERSION)
 
 
-def stamp_of(size: int, modified: int, etag: str) -> Stamp:
+def inode_of(etag: str, version: str | None) -> int:
+    """A number that another content does not have. The version `null` is overwritten in place: so the ETag too."""
+    token = etag if version is None else f"{version} {etag}"
+    return int.from_bytes(blake3(token.encode()).digest(length=8), "little")
+
+
+def stamp_of(size: int, modified: int, etag: str, version: str | None) -> Stamp:
     """What a row says of an object, as the stamp of an open file."""
-    return Stamp(size, modified * _BILLION, modified * _BILLION, inode_of(etag))
+    return Stamp(size, modified * _BILLION, modified * _BILLION, inode_of(etag, version))
 
 
 class ObjectRows:
@@ -72,11 +76,12 @@ class ObjectRows:
             "mode": [_FILE_MODE if item else _DIRECTORY_MODE for item in found],
             "mtime": times,
             "ctime": times,
-            "inode": [inode_of(item.etag) if item else 0 for item in found],
+            "inode": [inode_of(item.etag, item.version) if item else 0 for item in found],
             "nlink": zeros + 1,
             "state": [State.DENIED if item and item.archived else State.OK for item in found],
+            "version": [item.version.encode() if item and item.version else None for item in found],
         }
-        batch = pa.record_batch([_array(columns[field.name], field.type) for field in INVENTORY], schema=INVENTORY)
+        batch = pa.record_batch([_array(columns[field.name], field.type) for field in LISTED], schema=LISTED)
         self._clear()
         return batch
 

@@ -212,8 +212,7 @@ def stored_with(xattrs: bytes | None) -> Stored:
 
 def etag_tells(inode: int, xattrs: bytes | None, etag: str) -> bool:
     """Whether an object of this ETag is known for the row's content, as the source's listing had it."""
-    del xattrs
-    return inode == inode_of(etag)
+    return inode == inode_of(etag, stored_with(xattrs).version)
 
 
 def _quoted(found: re.Match[str]) -> str:

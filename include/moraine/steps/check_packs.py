@@ -194,7 +194,7 @@ class _Check:
         names = table["pack"].cast(pa.string())
         for key in pc.unique(names).to_pylist():
             pack = self._packs[key]
-            rows = table.filter(pc.equal(names, key))
+            rows = self._still_placed(table.filter(pc.equal(names, key)), key)
             assert pack.problem
             if pack.size < 0:
                 self._findings.lose(pack.problem, rows["id"].combine_chunks())
@@ -205,6 +205,12 @@ class _Check:
             self._findings.lose(
                 pack.problem, rows["id"].combine_chunks().filter(pc.is_in(rows["id"].combine_chunks(), gone))
             )
+
+    def _still_placed(self, rows: pa.Table, pack: str) -> pa.Table:
+        """Those of a pack's chunks that the index has nowhere else: a chunk found damaged may be stored anew."""
+        places = self._index.locate(rows["id"].combine_chunks())
+        here = places.filter(pc.equal(places["pack"].cast(pa.string()), pack))["id"].combine_chunks()
+        return rows.filter(pc.is_in(rows["id"].combine_chunks(), value_set=here))
 
     def _fault(self, key: str, code: str, message: str) -> None:
         """The first thing wrong with a pack stands for all."""

@@ -45,6 +45,7 @@ class Committed:
     late: bool
     digest: str
     exit_code: int  # 0, or 3 when some files could not be read
+    notes: tuple[str, ...] = ()  # what people should know of the files that were read
 
 
 def commit(run: Run, diffed: Diffed, outcomes: Sequence[Ref], evidence: Sequence[Ref]) -> Committed:
@@ -73,7 +74,7 @@ def commit(run: Run, diffed: Diffed, outcomes: Sequence[Ref], evidence: Sequence
     segments = _write_index(run, list(copied.values()))
     totals = tally.totals()
     _require_readable(run, totals)
-    snapshot = _describe(run, written, parent, totals, proofs)
+    snapshot = _describe(run, written, parent, totals, proofs, tally.notes())
     record = _store_snapshot(run, snapshot)
     body = {
         "snapshot": record.to_dict(),
@@ -89,7 +90,7 @@ def commit(run: Run, diffed: Diffed, outcomes: Sequence[Ref], evidence: Sequence
             raise
         return done
     run.progress.finish("commit")
-    return _answer(record, totals)
+    return _answer(record, snapshot)
 
 
 def _validate(run: Run, state: LogState) -> None:
@@ -115,7 +116,7 @@ def require_newest(run: Run, state: LogState) -> None:
 def _committed_before(run: Run) -> Committed | None:
     for record in run.repository.state.snapshots.values():
         if record.session == run.session.id:
-            return _answer(record, run.repository.snapshot(record.id).totals)
+            return _answer(record, run.repository.snapshot(record.id))
     return None
 
 
@@ -174,7 +175,14 @@ def _write_index(run: Run, outcomes: list[Any]) -> list[SegmentRef]:
     )
 
 
-def _describe(run: Run, written: Written, parent: Snapshot | None, totals: Totals, proofs: list[Any]) -> Snapshot:
+def _describe(
+    run: Run,
+    written: Written,
+    parent: Snapshot | None,
+    totals: Totals,
+    proofs: list[Any],
+    notes: tuple[str, ...],
+) -> Snapshot:
     session, now = run.session, run.clock()
     return Snapshot(
         id=run.repository.new_id(now),
@@ -198,6 +206,7 @@ def _describe(run: Run, written: Written, parent: Snapshot | None, totals: Total
             {k: v for k, v in proof.items() if k != "packs"} | {"packs": len(proof["packs"])} for proof in proofs
         ),
         version=__version__,
+        notes=notes,
     )
 
 
@@ -226,18 +235,19 @@ def _store_snapshot(run: Run, snapshot: Snapshot) -> SnapshotRecord:
     )
 
 
-def _answer(record: SnapshotRecord, totals: Totals) -> Committed:
+def _answer(record: SnapshotRecord, snapshot: Snapshot) -> Committed:
     return Committed(
         snapshot=record.id,
         window=record.window.to_dict(),
         files=record.files,
         bytes=record.bytes,
-        changed=totals.changed,
+        changed=snapshot.totals.changed,
         added=record.added,
         stored=record.stored,
-        racy=totals.racy,
+        racy=snapshot.totals.racy,
         unreadable=record.unreadable,
         late=record.late,
         digest=record.digest,
         exit_code=3 if record.unreadable else 0,
+        notes=snapshot.notes,
     )

@@ -9,13 +9,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from moraine.engine.footers import Shape
 from moraine.engine.rows import match, sorted_rows
 from moraine.errors import CommitRefused
-from moraine.model.entry import MANIFEST, Kind, Op
+from moraine.model.entry import MANIFEST, Kind, Op, display_path, join_path
 from moraine.model.snapshot import Totals
 from moraine.repository.manifest import DELTA
 from moraine.steps.diff import Diffed
 from moraine.steps.run import Run
+
+_NAMED = 3  # broken files in the note of a snapshot
 
 
 def final_rows(run: Run, diffed: Diffed, copied: dict[int, Any], tally: Tally) -> Iterator[pa.Table]:
@@ -67,10 +70,27 @@ class Tally:
             for name in ("added_bytes", "stored_bytes", "racy", "vanished", "denied")
         }
         self._more_bytes = 0
+        self._broken: dict[str, str] = {}  # path → why, the first few
+        self.broken = 0  # files of tables, read in this run, whose footer does not open
 
     def correct(self, listed: pa.Table, found: pa.Table) -> None:
         """Note that rows turned out as `found`."""
         self._more_bytes += _file_bytes(found) - _file_bytes(listed)
+        mine = found.filter(pc.and_(pc.is_valid(found["table_shape"]), pc.is_null(found["table_rows"])))
+        for row in mine.select(["dir", "name", "table_shape"]).to_pylist():
+            problem = Shape.of_text(row["table_shape"]).problem
+            self.broken += problem is not None
+            if problem and len(self._broken) < _NAMED:
+                self._broken[display_path(join_path(row["dir"], row["name"]))] = problem
+
+    def notes(self) -> tuple[str, ...]:
+        """What people should know of the files that were read."""
+        if not self.broken:
+            return ()
+        named = "; ".join(f"{path}: {problem}" for path, problem in self._broken.items())
+        more = "; …" if self.broken > len(self._broken) else ""
+        what = "1 table file was" if self.broken == 1 else f"{self.broken:,} table files were"
+        return (f"{what} broken at the source already: {named}{more}",)
 
     def totals(self) -> Totals:
         """The totals, once all rows have gone by."""

@@ -18,13 +18,15 @@ from moraine.model.entry import Kind, Op, State
 from moraine.repository.packs import PackWriter
 from moraine.repository.repository import Repository
 from moraine.repository.sealing import ChunkWriter
+from moraine.repository.sound import SoundIndex
 from moraine.repository.work import Ref
 from moraine.sources.base import Reader
-from moraine.steps.copy_chunks import NewChunks
+from moraine.steps.copy_chunks import Membership, NewChunks
 from moraine.steps.copy_files import Content, FileReader
 from moraine.steps.copy_journal import Journal, pack_key
 from moraine.steps.copy_rows import Rows, slices
 from moraine.steps.run import Run
+from moraine.steps.suspects import unhealed
 
 JOURNAL_PACKS = 64
 JOURNAL_SECONDS = 300
@@ -82,6 +84,12 @@ def _writer(run: Run, shard: int) -> ChunkWriter:
     return ChunkWriter(packs, level=run.policy.compression.level, block_size=_chunking(run.repository).span)
 
 
+def _held(run: Run) -> Membership:
+    """What the repository holds; after a failed proof or drill only what can be read back."""
+    failed = unhealed(run.repository, run.policy.policy, run.session.parent)
+    return SoundIndex(run.repository) if failed else run.repository.index
+
+
 def _chunking(repository: Repository) -> Chunking:
     sizes = repository.config.chunking
     return Chunking(
@@ -103,9 +111,7 @@ class _Shard:
         self._journal = journal
         self._writer = writer
         self._reader = reader
-        self._chunks = NewChunks(
-            writer, run.repository.index, known, id_key=id_key, small=sizes.small, bundle=sizes.bundle
-        )
+        self._chunks = NewChunks(writer, _held(run), known, id_key=id_key, small=sizes.small, bundle=sizes.bundle)
         self._files = FileReader(
             reader,
             self._chunks,
@@ -129,6 +135,7 @@ class _Shard:
     def copy(self, piece: pa.Table) -> None:
         """Do one piece of the change set."""
         rows = Rows(piece, self._run.session.id)
+        self._reader.expect(rows.wanted())
         before, self._told = self._totals["bytes"], 0
         for row in range(rows.count):
             self._entry(rows, row)

@@ -53,6 +53,10 @@ class NewChunks:
             got += more
         return got
 
+    def at_hand(self, size: int) -> memoryview:
+        """The first `size` of the bytes last read."""
+        return self._view[self._end : self._end + size]
+
     def keep(self, size: int) -> bytes:
         """Take the first `size` of the bytes last read as a chunk; its id."""
         begin = self._end

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from moraine.engine.chunking import Chunking, Cutter
 from moraine.engine.digests import file_digest
+from moraine.engine.footers import Footer, TableFacts
 from moraine.model.entry import Kind, State
 from moraine.repository.sealing import ChunkWriter
 from moraine.sources.base import Attributes, OpenFile, Reader, Stamp
@@ -30,6 +31,7 @@ class Content(NamedTuple):
     state: int
     stamp: Stamp
     attributes: Attributes
+    facts: TableFacts | None = None  # of a file of a table: what its footer says
 
 
 class FileReader:
@@ -70,10 +72,12 @@ class FileReader:
                 stamp = file.stamp
                 extents = file.extents()
                 stored = stamp.size if extents is None else sum([length for _, length in extents])
+                footer = Footer(name)
                 if stored <= self._small:
                     ids, got = None, self._chunks.read(file, stored)
+                    footer.take(self._chunks.at_hand(got))
                 else:
-                    ids, got = self._large_file(file, stored)
+                    ids, got = self._large_file(file, stored, footer)
                 # While the file is open, a source may read its attributes through it: cheaper than by name.
                 attributes = self._reader.attributes(directory, name, Kind.FILE, uid, gid)
                 still = file.finish() == stamp and got == stored
@@ -84,16 +88,17 @@ class FileReader:
                 break
         racy = not still or stamp != listed or stamp.mtime_ns >= racy_from or stamp.ctime_ns >= racy_from
         state = State.RACY if racy else State.OK
+        facts = footer.facts() if extents is None else None  # the bytes of a sparse file came without its holes
         if ids is None and extents is None:
-            return Content(self._chunks.keep(got) if got else self._empty, None, None, got, state, stamp, attributes)
+            digest = self._chunks.keep(got) if got else self._empty
+            return Content(digest, None, None, got, state, stamp, attributes, facts)
         if ids is None:
             ids = [self._chunks.keep(got)] if got else []
         packed, size = _pack_extents(extents, stamp.size, got)
-        return Content(
-            file_digest(ids, self._key), ids if len(ids) > 1 else None, packed, size, state, stamp, attributes
-        )
+        several = ids if len(ids) > 1 else None
+        return Content(file_digest(ids, self._key), several, packed, size, state, stamp, attributes, facts)
 
-    def _large_file(self, file: OpenFile, stored: int) -> tuple[list[bytes], int]:
+    def _large_file(self, file: OpenFile, stored: int, footer: Footer) -> tuple[list[bytes], int]:
         self._clock_in = 0
         ids: list[bytes] = []
         total = fill = 0
@@ -103,6 +108,7 @@ class FileReader:
             while True:
                 count = _fill(file, block.view[fill : self._span(cutter)], stored - total)
                 self._advance(count)
+                footer.take(block.view[fill : fill + count])
                 total += count
                 fill += count
                 last = total == stored or fill < self._span(cutter)

@@ -9,12 +9,12 @@ import numpy as np
 import pyarrow as pa
 
 from moraine.model.entry import CONTENT, INVENTORY, RESULTS, Kind, Op, State
-from moraine.sources.base import Attributes, Stamp
+from moraine.sources.base import Attributes, Stamp, Wanted
 from moraine.steps.copy_files import Content, Listed
 
 SLICE_ROWS = 4096
 
-_FILE_CONTENT = ("extents", "digest", "chunks")
+_FILE_CONTENT = ("extents", "digest", "chunks", "table_rows", "table_shape")
 
 
 class Rows:
@@ -41,6 +41,17 @@ class Rows:
         self._stamps: dict[int, Stamp] = {}
         self._content = self._carried()
 
+    def wanted(self) -> list[Wanted]:
+        """The files whose content has to be read, in order."""
+        # A change set of an earlier version of this package has no such column.
+        found = self._changes["version"] if "version" in self._changes.column_names else None
+        versions: list[bytes | None] = found.to_pylist() if found else [None] * self.count
+        return [
+            Wanted(self.directory[row], self.name[row], self.size[row], versions[row])
+            for row in range(self.count)
+            if self.read[row] and self.kind[row] == Kind.FILE
+        ]
+
     def old_content(self, row: int) -> tuple[bytes | None, list[bytes] | None]:
         """Digest and chunks that the row came with."""
         return self._content["digest"][row], self._content["chunks"][row]
@@ -60,6 +71,8 @@ class Rows:
         content["digest"][row] = found.digest
         content["chunks"][row] = found.chunks
         content["extents"][row] = found.extents
+        content["table_rows"][row] = found.facts.rows if found.facts else None
+        content["table_shape"][row] = found.facts.shape if found.facts else None
         self.set_attributes(row, found.attributes)
         self.state[row] = found.state
         if found.state == State.RACY and (found.stamp != self.listed[row] or found.size != self.size[row]):

@@ -17,6 +17,7 @@ from moraine.model.snapshot import Snapshot
 from moraine.repository.work import Ref
 from moraine.steps.list import Listed
 from moraine.steps.run import Run
+from moraine.steps.suspects import paths_again
 
 RENAME_ROWS = 1 << 20
 Lens = Callable[[Iterator[pa.Table]], Iterator[pa.Table]]
@@ -98,7 +99,8 @@ def _differences(
     run: Run, listed: Sequence[Listed], parent: Snapshot | None, through: Lens | None
 ) -> Iterator[pa.Table]:
     compared = run.policy.source.compare
-    rules = Rules(compared.ctime, compared.inode, run.policy.rehash)
+    again = paths_again(run.repository, run.policy.policy, run.session.parent)
+    rules = Rules(compared.ctime, compared.inode, run.policy.rehash, again, all_again=again is None)
     rng = np.random.default_rng(list(run.session.id.encode()))
     inventory = merged([Cursor(run.work.load_pieces(part.inventory)) for part in listed])
     known = run.repository.manifest(parent).tables() if parent else iter(())

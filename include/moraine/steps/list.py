@@ -9,7 +9,9 @@ import numpy as np
 import pyarrow as pa
 
 from moraine.engine.rows import rechunk
+from moraine.errors import SourceError
 from moraine.model.entry import Kind, State
+from moraine.model.window import format_time
 from moraine.repository.work import Ref
 from moraine.sources.base import ListShard
 from moraine.steps.run import Run
@@ -49,7 +51,9 @@ def list_entries(run: Run, shard: ListShard) -> Listed:
 
     Raises:
         SourceMissing, SourceDenied: the part's root cannot be read.
+        SourceError: the window's end lies further back than the source's history by now.
     """
+    _require_told(run)
     run.progress.start("list")
     counts = _Counts()
     pieces = ((0, table) for table in rechunk(_counted(run, shard, counts), PIECE_ROWS))
@@ -64,6 +68,19 @@ def list_entries(run: Run, shard: ListShard) -> Listed:
         counts.denied,
         run.source.remarks(),
     )
+
+
+def _require_told(run: Run) -> None:
+    """A task that was cleared days later may come too late for what was sure when the run opened."""
+    if not run.policy.source.history:
+        return
+    history, end = run.source.probe().history, run.session.window.end
+    if history is not None and run.clock() - end >= history:
+        raise SourceError(
+            f"the bucket's lifecycle removes versions {history.days} days after they are replaced: as of "
+            f"{format_time(end)} it can no longer be read",
+            hint="clear `open` too: the run then captures the present, as a late one",
+        )
 
 
 def _counted(run: Run, shard: ListShard, counts: _Counts) -> Iterator[pa.Table]:

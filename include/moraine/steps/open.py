@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 
+from moraine.engine.coverage import on_time_until
 from moraine.model.log import LogState, Session
 from moraine.model.policy import Policy
 from moraine.model.progress import Progress
@@ -70,7 +71,11 @@ def open_run(
             again = replace(before, attempt=before.attempt + 1, host=host, holder=holder)
             again = replace(again, window=window, late=late, opened_at=now)
             return replace(again, parent=_newest(state, policy)) if policy.destination else again
-        parent = _newest(state, policy)
+        parents = state.live(policy.policy)
+        # Read from a source's history: compared with what was before it. A mirror has one state, the newest.
+        if not late and now >= on_time_until(window) and not policy.destination:
+            parents = [record for record in parents if record.window.end <= window.end] or parents
+        parent = max(parents, key=lambda s: (s.window.end, s.captured_at)).id if parents else None
         return Session(
             session_id, run, 1, policy.policy, window, parent, now, state.number, host=host, holder=holder, late=late
         )

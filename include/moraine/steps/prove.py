@@ -29,6 +29,7 @@ from moraine.repository.repository import Repository
 from moraine.steps.prove_manifest import ManifestProof, prove_manifest
 from moraine.steps.prove_sample import SampleProof, prove_sample
 from moraine.steps.run import Clock
+from moraine.steps.suspects import named_again
 
 REPORT_VERSION = 1
 _NAMED = 20  # failing rows in the error
@@ -143,6 +144,7 @@ def _report(
             "bytes": sample.bytes,
             "files": sample.files,
         },
+        "again": named_again(sample.again),
         "not_proven": _not_proven(policy, manifest, sample, sampler),
         "versions": _versions(manifest.library),
     }
@@ -167,7 +169,7 @@ def _not_proven(policy: Policy, manifest: ManifestProof, sample: SampleProof, sa
         f"{population.too_large:,} files larger than prove.sample_bytes: never in a sample": population.too_large,
         f"{unreadable:,} entries that could not be read when the snapshot was taken": unreadable,
         f"that {sample.racy:,} sampled files are of one moment: they changed while they were read": sample.racy,
-        "the policy's own expectations: a drill holds them against data": len(policy.prove.expectations),
+        "the policy's checks: a drill holds them against data": len(policy.checks),
         "owners, modes, times and extended attributes of restored files": 1,
     }
     return [text for text, count in said.items() if count]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 
@@ -18,7 +18,6 @@ from moraine.proof.expectations import SUITES, Judge, NameRow
 from moraine.proof.facts import COLUMNS, Counts, ManifestFacts
 from moraine.proof.problem import Problem
 from moraine.proof.sample import COLUMNS as SAMPLED
-from moraine.proof.sample import Sampler
 from moraine.repository.repository import Repository
 from moraine.steps.gate import most_unreadable
 
@@ -38,10 +37,17 @@ class ManifestProof:
     library: str = ""
 
 
+class Chooser(Protocol):
+    """Chooses from the rows of a manifest, which it sees window by window in the columns of `proof.sample`."""
+
+    def window(self, table: pa.Table) -> None:
+        """One more window."""
+
+
 def prove_manifest(
-    repository: Repository, policy: Policy, snapshot: Snapshot, sampler: Sampler, progress: Progress
+    repository: Repository, policy: Policy, snapshot: Snapshot, chooser: Chooser, progress: Progress
 ) -> ManifestProof:
-    """Read the whole manifest once: judge every row and the totals, and let `sampler` choose."""
+    """Read the whole manifest once: judge every row and the totals, and let `chooser` choose."""
     progress.start("prove manifest", files=snapshot.rows)
     facts = ManifestFacts()
     proof = ManifestProof(facts.counts)
@@ -50,7 +56,7 @@ def prove_manifest(
     try:
         for table in _windows(repository, snapshot):
             rows.judge(facts.window(table), _namer(table))
-            sampler.window(table)
+            chooser.window(table)
             progress.advance(files=table.num_rows)
         most = most_unreadable(policy, facts.counts.files, facts.counts.rows)
         totals.judge(facts.counts.beside(snapshot.totals, most_unreadable=most), lambda row: "the whole snapshot")

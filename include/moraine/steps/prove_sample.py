@@ -6,18 +6,14 @@ this is over, whatever happens.
 
 from __future__ import annotations
 
-import os
-import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from moraine.errors import IntegrityError, RestoreError
-from moraine.model.entry import Kind, State, display_path, join_path
+from moraine.errors import IntegrityError
+from moraine.model.entry import State, display_path, join_path
 from moraine.model.progress import Progress
 from moraine.model.snapshot import Snapshot
 from moraine.proof.problem import Problem
@@ -25,12 +21,14 @@ from moraine.proof.rehash import content_digest, stored_spans
 from moraine.proof.sample import Stratum
 from moraine.repository.repository import Repository
 from moraine.sources.posix_target import PosixTarget
-from moraine.sources.target import INCOMPLETE, Extra, TargetReader
+from moraine.sources.target import INCOMPLETE, TargetReader
 from moraine.steps.restore import execute_restore
 from moraine.steps.restore_plan import plan_restore
+from moraine.steps.scratch import closed_directory
 
 EQUAL = "equal"
 _NAMED = 20
+_Path = bytes  # by another name, as a class below has a field called bytes
 
 
 @dataclass(slots=True)
@@ -39,6 +37,7 @@ class SampleProof:
 
     files: list[dict[str, Any]] = field(default_factory=list)  # path, size, digest, stratum, racy, result
     bytes: int = 0
+    again: list[_Path] = field(default_factory=list)  # paths that did not come back as they were
     problems: list[Problem] = field(default_factory=list)
     skipped: str | None = None  # why no sample was taken
 
@@ -69,7 +68,7 @@ def prove_sample(
     if repository.keyring.encrypted and not repository.keyring.private_keys:
         proof.skipped = "this host's key writes, but does not read content"
         return proof
-    with _closed_directory(scratch):
+    with closed_directory(scratch):
         try:
             _restore(repository, snapshot, chosen.to_pylist(), PosixTarget(scratch / "tree"), proof, progress)
         except IntegrityError as error:
@@ -94,7 +93,9 @@ def _restore(
     sizes = _chunk_sizes(repository, [row for row, _, why in found if not why])
     with target.reader() as reader:
         for row, path, why in found:
-            proof.files.append(_entry(row, path, why or _compare(reader, row, sizes, repository.keyring.id_key)))
+            result = why or _compare(reader, row, sizes, repository.keyring.id_key)
+            proof.files.append(_entry(row, path, result))
+            proof.again += [path] if result != EQUAL else []
             proof.bytes += row["size"]
 
 
@@ -140,48 +141,3 @@ def _problems(files: list[dict[str, Any]]) -> list[Problem]:
     first = f"{bad[0]['path']}: {bad[0]['result']}"
     what = f"{len(bad):,} of {len(files):,} sampled files did not come back as they were: {first}"
     return [Problem("sample", what, [entry["path"] for entry in bad[:_NAMED]])]
-
-
-@contextmanager
-def _closed_directory(path: Path) -> Iterator[None]:
-    """A new directory that only this user can enter; removed at the end with all that is in it."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.mkdir(mode=0o700)
-    except OSError as error:
-        raise _unusable(path, error) from error
-    try:
-        yield
-    except OSError as error:
-        raise _unusable(path, error) from error
-    finally:
-        _remove(path)
-
-
-def _remove(path: Path) -> None:
-    name = os.fsencode(path.name)
-    try:
-        if os.geteuid():
-            _make_removable(path)
-        with PosixTarget(path.parent).writer(owners="keep") as writer:
-            writer.remove(Extra(b"", name, Kind.DIRECTORY, 1, 0))
-    except OSError as error:
-        raise _unusable(path, error) from error
-    if path.exists():
-        raise RestoreError(f"the scratch {path} could not be removed", hint="remove it by hand", target=str(path))
-
-
-def _make_removable(path: Path) -> None:
-    """Restored directories may be closed even to their owner; root does not care."""
-    for _, folders, _, fd in os.fwalk(path):
-        for name in folders:
-            if stat.S_ISDIR(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
-                os.chmod(name, 0o700, dir_fd=fd)
-
-
-def _unusable(path: Path, error: OSError) -> RestoreError:
-    return RestoreError(
-        f"the scratch {path} cannot be used: {error.strerror}",
-        hint="choose a directory on a disk with room that this user may write to",
-        target=str(path),
-    )

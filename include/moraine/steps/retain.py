@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-from moraine.engine.retention import Candidate, Decision, KeepRules, is_proven, select
+from moraine.engine.retention import Candidate, Decision, KeepRules, is_failed, is_proven, select
 from moraine.errors import RepositoryError
 from moraine.model.log import LogState
 from moraine.model.snapshot import SnapshotRecord
@@ -111,7 +111,7 @@ def _plan(state: LogState, policy: str, keep: KeepRules | None, timezone: str, d
 
 def _decide(state: LogState, policy: str, keep: KeepRules | None, timezone: str) -> list[Decision]:
     records = sorted(state.live(policy), key=lambda record: record.captured_at)
-    candidates = [Candidate(r.id, r.window.end, r.held, is_proven(r)) for r in records]
+    candidates = [Candidate(r.id, r.window.end, r.held, is_proven(r), is_failed(r)) for r in records]
     if keep is None:
         newest_first = sorted(candidates, key=lambda candidate: candidate.window_end, reverse=True)
         return [Decision(candidate.id, True, ("the policy has no keep rules",)) for candidate in newest_first]

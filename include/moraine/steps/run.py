@@ -79,4 +79,6 @@ def resume_run(
     else:
         session = repository.state.require_open(session_id, attempt)
     files = WorkFiles(work or repository.store, repository.keyring, session.id, entropy)
-    return Run(repository, policy, source, session, files, clock, entropy, progress or NoProgress())
+    # What has a history is read as of the window's end, by every task of the run alike.
+    past = source.as_of(session.window.end)
+    return Run(repository, policy, past, session, files, clock, entropy, progress or NoProgress())

@@ -45,6 +45,7 @@ def _open_posix(source: PosixSource) -> posix.PosixSource:
 
 def _open_s3(source: S3Source, session: Any | None, environ: Mapping[str, str]) -> s3.S3Source:
     from moraine.sources.s3_client import open_client
+    from moraine.sources.s3_inventory import InventoryPlace
 
     excludes = ExcludeRules.build(
         source.exclude,
@@ -52,10 +53,14 @@ def _open_s3(source: S3Source, session: Any | None, environ: Mapping[str, str]) 
         files=source.exclude_files,
         larger_than=source.exclude_larger_than,
     )
+    listed = source.inventory
+    place = InventoryPlace(listed.url, listed.max_age) if listed else None
     return s3.S3Source(
         source.bucket,
         source.prefix,
         excludes,
+        history=source.history,
+        inventory=place,
         client=lambda: open_client(
             session=session, environ=environ, region=source.region, endpoint_url=source.endpoint_url
         ),

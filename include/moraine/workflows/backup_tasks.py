@@ -24,6 +24,8 @@ from moraine.workflows.task_context import Bench, Json, host, now, parameter, ru
 from moraine.workflows.task_log import RESULT, LogProgress, log
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from moraine.engine.coverage import Standing
     from moraine.model.log import LogState
     from moraine.model.policy import Policy
@@ -38,7 +40,13 @@ def open_(policy: str) -> Json:
     from moraine.steps.open import open_run
 
     bench = Bench.of(policy)
-    stands = _require_needed(bench.policy, bench.repository.state)
+    history = bench.source.probe().history if bench.policy.source.history else None
+    stands = _require_needed(bench.policy, bench.repository.state, history)
+    if history is not None and stands.late:
+        log.warning(
+            "replaced versions stay in the bucket for %s days: it can no longer be read as of this window's end",
+            history.days,
+        )
     run = open_run(
         bench.repository,
         bench.policy,
@@ -50,7 +58,8 @@ def open_(policy: str) -> Json:
         host=host(),
         late=stands.late,
         progress=LogProgress(),
-        validate=partial(_require_needed, bench.policy),  # runs of one backfill open at the same moment
+        # Runs of one backfill open at the same moment.
+        validate=partial(_require_needed, bench.policy, history=history),
     )
     shards = bench.source.shards(bench.policy.shards.list)
     plan = run.work.save_json(run.unique("list-shards"), [_shard_to_json(shard) for shard in shards])
@@ -64,8 +73,8 @@ def open_(policy: str) -> Json:
     }
 
 
-def _require_needed(policy: Policy, state: LogState) -> Standing:
-    stands = standing(policy, state, now())
+def _require_needed(policy: Policy, state: LogState, history: timedelta | None = None) -> Standing:
+    stands = standing(policy, state, now(), history)
     reason = why_not(policy, stands)
     if reason:
         raise AirflowSkipException(reason)

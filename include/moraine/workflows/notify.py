@@ -1,4 +1,4 @@
-"""Who is told that a backup has failed: the policy's `notify`, as Airflow notifiers.
+"""Who is told that a backup or a drill has failed: the policy's `notify`, as Airflow notifiers.
 
 Airflow calls them in its DAG processor, once for a run that has failed. They are made while the DAG is parsed, so that
 one that cannot be made is an import error today and not silence on the night that fails. Imports no notifier unless a
@@ -13,7 +13,7 @@ from typing import Any
 from moraine.errors import ConfigError
 from moraine.model.policy import Notify, Policy
 
-_SUBJECT = "Backup of {policy} has failed"
+_SUBJECT = "{of} of {policy} has failed"
 # Airflow fills in what stands in double braces. A run that never started a task has no window to tell, and a task that
 # was killed has left no error.
 _MAIL = """
@@ -31,19 +31,28 @@ task; the run goes on from what is stored.</p>
 <p><a href="{base}/dags/backup__{policy}/runs/{{{{ run_id | urlencode }}}}">the run</a></p>
 """
 
+_DRILL_MAIL = """
+<p>The restore drill of policy <b>{policy}</b> has failed: run <code>{{{{ run_id }}}}</code>, {{{{ reason }}}}.</p>
+<p>The log of its task <code>report</code> says why, and whether the snapshot is in quarantine; the page of the drill is
+written by <code>./moraine drill {policy} --show latest --report drill.html</code>.</p>
+<p><a href="{base}/dags/drill__{policy}/runs/{{{{ run_id | urlencode }}}}">the run</a></p>
+"""
 
-def failure_notifiers(policy: Policy) -> list[Any]:
-    """The notifiers of a policy. Raises ConfigError when one cannot be made."""
-    return [_mail(policy.policy, one) if one.email else _other(policy.policy, one) for one in policy.notify]
+
+def failure_notifiers(policy: Policy, *, of: str = "backup") -> list[Any]:
+    """The notifiers of a policy's backup or drill. Raises ConfigError when one cannot be made."""
+    return [_mail(policy.policy, one, of) if one.email else _other(policy.policy, one) for one in policy.notify]
 
 
-def _mail(policy: str, notify: Notify) -> Any:
+def _mail(policy: str, notify: Notify, of: str) -> Any:
     from airflow.configuration import conf
     from airflow.providers.smtp.notifications.smtp import SmtpNotifier
 
     base = (conf.get("api", "base_url", fallback="") or "").rstrip("/")
-    text = _MAIL.format(policy=policy, base=base)
-    return SmtpNotifier(to=list(notify.email), subject=_SUBJECT.format(policy=policy), html_content=text)
+    text = (_DRILL_MAIL if of == "drill" else _MAIL).format(policy=policy, base=base)
+    return SmtpNotifier(
+        to=list(notify.email), subject=_SUBJECT.format(of=of.capitalize(), policy=policy), html_content=text
+    )
 
 
 def _other(policy: str, notify: Notify) -> Any:

@@ -62,7 +62,7 @@ def _verify(result: Json) -> str:
 def _commit(result: Json) -> str:
     bad = f", {result['unreadable']:,} unreadable" if result["unreadable"] else ""
     size = f"{count(result['files'], 'file')}, {format_size(result['bytes'])}, {format_size(result['added'])} added"
-    return f"snapshot {result['snapshot']}: {size}{bad}"
+    return "; ".join([f"snapshot {result['snapshot']}: {size}{bad}", *result.get("notes", ())])
 
 
 def _probe(result: Json) -> str:
@@ -107,6 +107,47 @@ def _verify_restored(result: Json) -> str:
     )
 
 
+def _pick(result: Json) -> str:
+    much = "the whole of it" if result["whole"] else "a sample of it"
+    chosen = f"snapshot {result['snapshot']} of {result['candidates']:,}"
+    return f"{chosen}, {much}; drill {result['drill']}, seed {result['seed']}"
+
+
+def _plan_of_any(result: Json) -> str:
+    if "parts" not in result:
+        return _plan(result)
+    size = f"{count(result['files'], 'file')}, {format_size(result['bytes'])}"
+    return f"the manifest holds; {size} to restore in {count(len(result['parts']), 'part')}"
+
+
+def _restore(result: Json) -> str:
+    lost = f", {result['lost']:,} did not come back" if result["lost"] else ""
+    size = f"{count(result['files'], 'file')}, {format_size(result['bytes'])}"
+    return f"{result['label']}: {size} restored in {result['seconds']:.1f} s{lost}"
+
+
+def _validate(result: Json) -> str:
+    good = sum(check["passed"] for check in result["checks"])
+    return f"{result['label']}: {good} of {count(len(result['checks']), 'check')} hold"
+
+
+def _run(result: Json) -> str:
+    answer = result["answered"]
+    if not answer:
+        return "the policy names no application"
+    return f"{answer['what']} {'answers' if answer['passed'] else 'does not answer'}, {answer['seconds']:.1f} s"
+
+
+def _measure(result: Json) -> str:
+    pace = f"{format_size(result['bytes_per_second'])}/s, {result['files_per_second']:,.0f} files/s"
+    promised = f", promised {result['rto_seconds']:,.0f} s" if result["rto_seconds"] is not None else ""
+    return f"{pace}; a full restore is forecast to take {result['forecast_seconds']:,.1f} s{promised}"
+
+
+def _report(result: Json) -> str:
+    return f"drill {result['drill']} passed: {count(result['checks'], 'check')} of snapshot {result['snapshot']} hold"
+
+
 _SENTENCES: dict[str, Callable[[Json], str]] = {
     "open": _open,
     "list": _list,
@@ -119,6 +160,12 @@ _SENTENCES: dict[str, Callable[[Json], str]] = {
     "prove": _prove,
     "retain": _retain,
     "close": _close,
-    "plan": _plan,
+    "plan": _plan_of_any,
+    "pick": _pick,
+    "restore": _restore,
+    "validate": _validate,
+    "run": _run,
+    "measure": _measure,
+    "report": _report,
     "execute": _execute,
 }

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import socket
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import get_current_context
@@ -88,11 +88,12 @@ def host() -> str:
     return socket.gethostname()
 
 
-def standing(policy: Policy, state: LogState, at: datetime) -> Standing:
+def standing(policy: Policy, state: LogState, at: datetime, history: timedelta | None = None) -> Standing:
     """A scheduled run stands for its data interval; any other for the time since the last snapshot.
 
-    A source without history cannot be read as of the past: a late run captures the present, for all windows since the
-    last snapshot; a later run for one of those finds it covered, or about to be.
+    A source with `history` is read as of the end of its window, if that lies not too far back. One without cannot be
+    read as of the past: a late run captures the present, for all windows since the last snapshot; a later run for one
+    of those finds it covered, or about to be.
 
     Raises:
         SourceError: the window is long over, nothing stands for it, and the policy says `late: fail`.
@@ -105,11 +106,12 @@ def standing(policy: Policy, state: LogState, at: datetime) -> Standing:
         return Standing(Window(min(last, at), at), late=False)
     others = [s for s in state.sessions.values() if s.policy == policy.policy and s.run != run_identity()]
     first = first_instant(policy.schedule) if policy.schedule else None
-    found = stand(Window(start, end), at, live, others, first=first)
+    found = stand(Window(start, end), at, live, others, first=first, history=history)
     if found.late and not found.covered_by and policy.schedule and policy.schedule.late == "fail":
         raise SourceError(
             f"the window up to {format_time(end)} was over long before this run",
-            hint="the source has no history to read it from; `late: capture` in the policy takes the present instead",
+            hint=f"the source has no {'longer ' if history else ''}history to read it from; `late: capture` in the "
+            "policy takes the present instead",
         )
     return found
 
@@ -117,7 +119,8 @@ def standing(policy: Policy, state: LogState, at: datetime) -> Standing:
 def why_not(policy: Policy, stands: Standing) -> str | None:
     """Why a run has nothing to capture; None when it has."""
     if stands.covered_by:
-        return f"snapshot {stands.covered_by.id}, taken after this window's end, stands for it too"
+        same = stands.covered_by.window == stands.window
+        return f"snapshot {stands.covered_by.id}, taken after this window's end, stands for it{'' if same else ' too'}"
     if stands.late and policy.schedule and policy.schedule.late == "skip":
         return "the window was over long before this run, and the policy says `late: skip`"
     if stands.awaited:

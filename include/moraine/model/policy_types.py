@@ -1,7 +1,4 @@
-"""What the keys of policies are made of: sizes, shares, durations, names, and the base of every part.
-
-Knows no key by name.
-"""
+"""The kinds of values a policy may hold, and the base of its parts. Knows no key of a policy."""
 
 from __future__ import annotations
 

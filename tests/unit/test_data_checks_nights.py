@@ -1,0 +1,133 @@
+"""Data checks between nights: what was broken or lost at the source is told by what the nights recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from data_lake import Lake, orders
+from moraine.model.snapshot import Snapshot
+from moraine.proof import data_set_plan
+from moraine.proof.data_sets import CheckResult, DataSetVerdict, validate_data_set
+
+PART = "orders/day=2026-11-02/part-0.parquet"
+GROWS: dict[str, Any] = {"name": "o", "paths": "orders/**", "kind": "parquet", "grows": True}
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    """A lake after its first night."""
+    made = Lake(tmp_path)
+    made.back_up()
+    return made
+
+
+def night(lake: Lake, change: Callable[[Path], object], name: str = "parquet", **policy: Any) -> DataSetVerdict:
+    """One more night after a change at the source, and the drill of it."""
+    change(lake.root / PART)
+    lake.back_up()
+    data_set = lake.plan(**policy)[name]
+    return validate_data_set(lake.restore(), data_set, scratch=lake.folder, docs=None, repository=lake.repository)
+
+
+def failed(verdict: DataSetVerdict) -> list[CheckResult]:
+    return [check for check in verdict.checks if not check.passed]
+
+
+def test_a_file_cut_before_the_backup_fails_and_says_when(lake: Lake) -> None:
+    verdict = night(lake, lambda path: path.write_bytes(path.read_bytes()[:-50]))
+    (bad,) = failed(verdict)
+    assert bad.name == "the footer of every file opens"
+    assert bad.detail == (
+        f"{PART}: it is cut off: PAR1 is missing at its end; it was broken at the source when it was backed up"
+    )
+
+
+@pytest.mark.parametrize(("dropped", "passes"), [(10, True), (40, False)], ids=["0.05 %", "0.2 %"])
+def test_rows_dropped_at_the_source_of_a_table_that_grows(lake: Lake, dropped: int, passes: bool) -> None:
+    verdict = night(lake, lambda p: pq.write_table(orders(5000 - dropped, 5000), p), "o", checks=[GROWS])
+    bad = failed(verdict)
+    assert (not bad) == passes
+    if not passes:
+        assert [check.detail for check in bad] == [
+            "o: expected 20,000 rows, found 19,960: 40 (0.200%) fewer than the snapshot before (tolerance 0.100%)"
+        ]
+
+
+def test_the_tolerance_is_the_policys(lake: Lake) -> None:
+    rules = [GROWS | {"rows_tolerance": "0.3%"}]
+    assert failed(night(lake, lambda p: pq.write_table(orders(4960, 5000), p), "o", checks=rules)) == []
+
+
+def test_a_table_that_may_shrink_passes(lake: Lake) -> None:
+    assert failed(night(lake, lambda path: path.unlink())) == []
+
+
+def test_without_a_night_before_growth_is_not_proven(lake: Lake) -> None:
+    verdict = validate_data_set(lake.restore(), lake.plan(checks=[GROWS])["o"], scratch=lake.folder, docs=None)
+    assert failed(verdict) == []
+    assert "that o has not lost rows: no snapshot before it records them" in verdict.not_proven
+
+
+def shape(**columns: str) -> pa.Table:
+    table = orders(5000)
+    return table.rename_columns([columns.get(name, name) for name in table.schema.names])
+
+
+DRIFT = [
+    ("renamed", shape(price="cost"), "between its files: gone: price; new: cost"),
+    ("retyped", orders(5000, price=pa.array(["1"] * 5000)), "between its files: price was double, is string"),
+    ("added", orders(5000, more=pa.array([1] * 5000)), None),
+]
+
+
+@pytest.mark.parametrize(("table", "said"), [case[1:] for case in DRIFT], ids=[case[0] for case in DRIFT])
+def test_drift_in_one_part_of_a_table(lake: Lake, table: pa.Table, said: str | None) -> None:
+    bad = failed(night(lake, lambda path: pq.write_table(table, path)))
+    assert [check.detail for check in bad] == ([f"orders: {said}"] if said else [])
+
+
+def test_drift_of_a_whole_table_shows_against_the_night_before(lake: Lake) -> None:
+    def rewrite(path: Path) -> None:
+        for part in (lake.root / "orders").glob("*/*.parquet"):
+            pq.write_table(shape(id="order_id"), part)
+
+    (bad,) = failed(night(lake, rewrite))
+    assert bad.detail == "orders: since the snapshot before: gone: id; new: order_id"
+    allowed = lake.plan(checks=[{"name": "o", "paths": "orders/**", "kind": "parquet", "drift": "allow"}])["o"]
+    assert failed(validate_data_set(lake.folder / "restored", allowed, scratch=lake.folder, docs=None)) == []
+
+
+def test_rows_that_no_night_recorded_are_not_proven(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a repository of before they were recorded."""
+    real = data_set_plan._add_up
+
+    def forget(repository: Any, snapshot: Snapshot, wanted: Any) -> Any:
+        totals = real(repository, snapshot, wanted)
+        for total in totals:
+            for table in total.tables.values():
+                table.rows, table.unrecorded, table.shapes = 0, table.files, {}
+        return totals
+
+    monkeypatch.setattr(data_set_plan, "_add_up", forget)
+    verdict = validate_data_set(lake.restore(), lake.plan()["parquet"], scratch=lake.folder, docs=None)
+    assert failed(verdict) == []
+    assert "rows of orders: 4 of its files were read before rows were recorded" in verdict.not_proven
+    assert "no table came back with fewer rows than recorded, beyond the tolerance" not in [
+        check.name for check in verdict.checks
+    ]
+
+
+def test_more_tables_than_travel_are_said(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data_set_plan, "MOST_TABLES", 1)
+    pq.write_table(orders(3), lake.root / "csv/table.parquet")
+    lake.back_up()
+    data_set = lake.plan()["parquet"]
+    assert list(data_set.recorded["tables"]) == ["csv"] and data_set.recorded["tables_left_out"] == 1
+    verdict = validate_data_set(lake.restore(), data_set, scratch=lake.folder, docs=None)
+    assert "rows and columns of 1 more tables: only 1 are compared" in verdict.not_proven
