@@ -99,6 +99,7 @@ def printed(line: Line) -> dict[str, Any]:
     held = line.json("hold", "add", ids[0])
     found["hold add, hold remove"] = [held, line.json("hold", "remove", ids[0])]
     found["sweep"] = line.json("sweep", "--dry-run")
+    found["mirror"] = line.json("mirror", str(line.source), str(line.folder / "standby"), common=False)
     found["coverage"] = line.json("coverage", policy, "--from", str(date.today() - timedelta(3)))
     found["policy validate"] = line.json("policy", "validate", policy, str(broken), code=10, common=False)
     found["policy explain"] = line.json("policy", "explain", policy, common=False)

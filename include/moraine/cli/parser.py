@@ -20,6 +20,7 @@ from moraine.cli.context import Context
 VERBS = {
     "repo": "make a repository, or try what a store can do",
     "backup": "back up a directory, or what a policy file says",
+    "mirror": "keep a plain tree like a directory or bucket, with a trash",
     "snapshots": "list snapshots",
     "ls": "list what a snapshot holds",
     "find": "find every version of a file in all snapshots",

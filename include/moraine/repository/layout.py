@@ -15,6 +15,7 @@ MANIFESTS = "manifests/"
 SNAPSHOTS = "snapshots/"
 REPORTS = "reports/"
 FORGOTTEN = "reports/forgotten/"
+MIRROR = "mirror/"
 
 
 def slot(slot_id: str) -> str:
@@ -85,3 +86,8 @@ def snapshot(snapshot_id: str) -> str:
 def report(name: str) -> str:
     """A report."""
     return f"{REPORTS}{name}"
+
+
+def mirror_file(session: str, name: str) -> str:
+    """What a session has seen of a mirror, or is about to change in it."""
+    return f"{MIRROR}{session}/{name}"

@@ -71,9 +71,11 @@ def open_run(
         if before:
             # What is listed from here on is of the present: the session must not date it back to its first attempt.
             again = replace(before, attempt=before.attempt + 1, host=host, holder=holder)
-            return replace(again, window=window, late=late, opened_at=now)
+            again = replace(again, window=window, late=late, opened_at=now)
+            return replace(again, parent=_newest(state, policy)) if policy.destination else again
         parents = state.live(policy.policy)
-        if not late and now >= on_time_until(window):  # read from a source's history: compared with what was before it
+        # Read from a source's history: compared with what was before it. A mirror has one state, the newest.
+        if not late and now >= on_time_until(window) and not policy.destination:
             parents = [record for record in parents if record.window.end <= window.end] or parents
         parent = max(parents, key=lambda s: (s.window.end, s.captured_at)).id if parents else None
         return Session(
@@ -120,3 +122,8 @@ def abandon_stale(repository: Repository, before: datetime, clock: Clock, policy
             repository.log.append("abandon-session", body, now=clock(), validate=validate)
             abandoned.append(session)
     return abandoned
+
+
+def _newest(state: LogState, policy: Policy) -> str | None:
+    live = state.live(policy.policy)
+    return max(live, key=lambda s: (s.window.end, s.captured_at)).id if live else None
