@@ -15,7 +15,7 @@ _numbers = itertools.count(1)
 
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], S3Server]]:
-    """`s3_server("moto")` or `s3_server("ministack")`: a running S3 server."""
+    """`s3_server("moto")`, or another name of `servers.SERVERS`: a running S3 server."""
     with ExitStack() as stack:
         servers: dict[str, S3Server] = {}
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.error
@@ -15,14 +17,20 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 REGION = "us-east-1"
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": REGION}
-_READY = {"moto": "/moto-api/", "ministack": "/_ministack/health"}
+_READY = {"moto": "/moto-api/", "ministack": "/_ministack/health", "versitygw": "/_health"}
+SERVERS = tuple(_READY)
+VERSITYGW = "v1.7.0"  # as in docker-compose.yaml
+PATHS = {"versitygw"}  # keys are paths of files: no `a` beside `a/b`, `//` and `..` are resolved or refused
+CLASSLESS = {"versitygw"}  # every object is in storage class STANDARD, whatever was asked for
 
 
 @dataclass
@@ -62,9 +70,12 @@ def free_port() -> int:
 
 @contextmanager
 def running(name: str, folder: Path) -> Iterator[S3Server]:
-    """Start `moto` or `ministack`, on loopback only; it ends with the test run, however that ends."""
+    """Start a server of `SERVERS`, on loopback only; it ends with the test run, however that ends.
+
+    Skips the test when `versitygw` is asked for and cannot be built here.
+    """
     port = free_port()
-    command = ["-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)] if name == "moto" else ["-m", "ministack"]
+    command = _command(name, port, folder)
     environ = {
         "PATH": os.environ["PATH"],
         "HOME": str(folder),
@@ -77,7 +88,7 @@ def running(name: str, folder: Path) -> Iterator[S3Server]:
     }
     with open(folder / "log", "wb") as log:
         process = subprocess.Popen(
-            [sys.executable, *command], env=environ, stdout=log, stderr=log, cwd=folder, preexec_fn=_die_with_parent
+            command, env=environ, stdout=log, stderr=log, cwd=folder, preexec_fn=_die_with_parent
         )
     try:
         _await(process, f"http://127.0.0.1:{port}{_READY[name]}", folder / "log")
@@ -89,6 +100,38 @@ def running(name: str, folder: Path) -> Iterator[S3Server]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def _command(name: str, port: int, folder: Path) -> list[str]:
+    if name == "moto":
+        return [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    if name == "ministack":
+        return [sys.executable, "-m", "ministack"]
+    for place in ("data", "versions"):
+        (folder / place).mkdir()
+    keys = ["--access", CREDENTIALS["AWS_ACCESS_KEY_ID"], "--secret", CREDENTIALS["AWS_SECRET_ACCESS_KEY"]]
+    gateway = [str(_versitygw()), "--port", f"127.0.0.1:{port}", "--quiet", "--health", _READY[name], *keys]
+    return [*gateway, "posix", "--versioning-dir", str(folder / "versions"), str(folder / "data")]
+
+
+@cache
+def _versitygw() -> Path:
+    """The pinned versitygw, built once per machine through the Go module proxy."""
+    kept = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "moraine-tests"
+    binary = kept / f"versitygw-{VERSITYGW}" / "versitygw"
+    if not binary.exists():
+        go = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
+        if go is None:
+            pytest.skip(f"versitygw {VERSITYGW} is not at hand, nor is Go to build it")
+        kept.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=kept) as made:
+            module = f"github.com/versity/versitygw/cmd/versitygw@{VERSITYGW}"
+            build = subprocess.run([go, "install", module], env={**os.environ, "GOBIN": made}, capture_output=True)
+            if build.returncode != 0:
+                pytest.skip(f"versitygw {VERSITYGW} cannot be built: {build.stderr.decode()[-300:]}")
+            binary.parent.mkdir(exist_ok=True)
+            os.replace(Path(made) / "versitygw", binary)  # another test run may do the same just now
+    return binary
 
 
 def _die_with_parent() -> None:

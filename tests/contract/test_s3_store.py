@@ -25,9 +25,10 @@ from moraine.errors import (
 from moraine.stores.base import Store
 from moraine.stores.open import open_store
 from moraine.stores.s3 import S3Store, chain_credentials, key_credentials
-from servers import CREDENTIALS, S3Server, Told, free_port, told
+from servers import CREDENTIALS, SERVERS, S3Server, Told, free_port, told
 
 Bucket = Callable[[str], tuple[S3Server, str]]
+TESTER = key_credentials(CREDENTIALS["AWS_ACCESS_KEY_ID"], CREDENTIALS["AWS_SECRET_ACCESS_KEY"], None)
 
 
 def s3(endpoint_url: str, bucket: str = "bucket", prefix: str = "", **options: Any) -> S3Store:
@@ -73,6 +74,7 @@ def test_a_closed_port(verb: str) -> None:
     ("status", "code", "expected"),
     [
         (401, "Unauthorized", AccessDenied), (403, "AccessDenied", AccessDenied), (400, "ExpiredToken", AccessDenied),
+        (404, "XAdminUserNotFound", AccessDenied),
         (403, "QuotaExceeded", StoreFull), (507, "XMinioStorageFull", StoreFull),
         (429, "TooManyRequests", StoreUnavailable), (503, "SlowDown", StoreUnavailable),
         (500, "InternalError", StoreUnavailable), (502, "", StoreUnavailable), (504, "", StoreUnavailable),
@@ -82,7 +84,7 @@ def test_a_closed_port(verb: str) -> None:
     ],
 )  # fmt: skip
 def test_what_the_server_says(server: Told, verb: str, status: int, code: str, expected: type[MoraineError]) -> None:
-    if verb == "head" and (status == 400 or code in ("QuotaExceeded", "NoSuchBucket")):
+    if verb == "head" and (status == 400 or code in ("QuotaExceeded", "NoSuchBucket", "XAdminUserNotFound")):
         pytest.skip("the answer to HEAD has no body")
     server.error(status, code)
     error = failure_of(lambda: VERBS[verb](s3(server.endpoint_url)))
@@ -116,6 +118,17 @@ def test_what_is_missing_or_there(server: Told) -> None:
     store.delete("a/key")
     server.error(412, "PreconditionFailed")
     assert type(failure_of(lambda: store.put("a/key", b""))) is ObjectExists
+
+
+def test_a_name_that_is_a_folders_is_final(s3_bucket: Bucket) -> None:
+    server, bucket = s3_bucket("versitygw")
+    store = s3(server.endpoint_url, bucket, credentials=TESTER)
+    store.put("a/b", b"")
+    store.put("c", b"")
+    for key in ("a", "c/d"):
+        error = failure_of(lambda key=key: store.put(key, b""))  # type: ignore[misc]
+        assert type(error) is StoreError
+        assert "beside" in (error.hint or "")
 
 
 def test_a_conflict_is_no_proof_that_an_object_exists(server: Told) -> None:
@@ -185,14 +198,23 @@ def test_the_environment_of_the_process_is_not_asked(server: Told, monkeypatch: 
     assert len(sent["x-amz-content-sha256"]) == 64
 
 
-@pytest.mark.parametrize("name", ["moto", "ministack"])
+@pytest.mark.parametrize("name", SERVERS)
 def test_no_such_bucket(s3_server: Callable[[str], S3Server], name: str) -> None:
-    store = s3(s3_server(name).endpoint_url, "not-made")
-    for verb in ("put", "get", "list", "delete"):
+    store = s3(s3_server(name).endpoint_url, "not-made", credentials=TESTER)
+    verbs = ["put", "get", "list"] + ["delete"] * (name != "versitygw")  # it says that all is deleted
+    for verb in verbs:
         error = failure_of(lambda verb=verb: VERBS[verb](store))  # type: ignore[misc]
         assert type(error) is StoreError
         assert "NoSuchBucket" in error.message
         assert "make the bucket" in (error.hint or "")
+
+
+@pytest.mark.parametrize("wrong", [("other", "test"), ("test", "other")], ids=["access", "secret"])
+def test_wrong_credentials_are_no_missing_object(s3_bucket: Bucket, wrong: tuple[str, str]) -> None:
+    server, bucket = s3_bucket("versitygw")  # the others look at no signature
+    store = s3(server.endpoint_url, bucket, credentials=key_credentials(*wrong, None))
+    for verb in ("put", "get", "list", "delete"):
+        assert type(failure_of(lambda verb=verb: VERBS[verb](store))) is AccessDenied  # type: ignore[misc]
 
 
 def test_another_region(s3_bucket: Bucket) -> None:
@@ -202,12 +224,12 @@ def test_another_region(s3_bucket: Bucket) -> None:
     assert "region" in (error.hint or "")
 
 
-@pytest.mark.parametrize("name", ["moto", "ministack"])
+@pytest.mark.parametrize("name", SERVERS)
 def test_a_folder_made_in_a_console_is_no_object(s3_bucket: Bucket, name: str) -> None:
     server, bucket = s3_bucket(name)
     server.client.put_object(Bucket=bucket, Key="backup/", Body=b"")
     server.client.put_object(Bucket=bucket, Key="backup2/other", Body=b"")
-    store = s3(server.endpoint_url, bucket, "backup")
+    store = s3(server.endpoint_url, bucket, "backup", credentials=TESTER)
     store.put("key", b"")
     assert [info.key for info in store.list("")] == ["key"]
 

@@ -6,6 +6,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ from moraine.stores.local import LocalStore
 from moraine.stores.memory import MemoryStore
 from moraine.stores.probe import probe_store
 from moraine.stores.s3 import S3Store, key_credentials
-from servers import S3Server
+from servers import PATHS, SERVERS, S3Server
 
 
 def open_kind(kind: str, folder: Path, s3_bucket: Callable[[str], tuple[S3Server, str]]) -> Store:
@@ -35,24 +36,32 @@ def open_kind(kind: str, folder: Path, s3_bucket: Callable[[str], tuple[S3Server
     return S3Store(bucket, credentials=key_credentials("test", "test", None), endpoint_url=server.endpoint_url)
 
 
-@pytest.mark.parametrize("kind", ["local", "memory", "moto", "ministack"])
+@pytest.mark.parametrize("kind", ["local", "memory", *SERVERS])
 def test_the_probe_passes_what_is_fit(
     kind: str, tmp_path: Path, s3_bucket: Callable[[str], tuple[S3Server, str]]
 ) -> None:
     store = open_kind(kind, tmp_path, s3_bucket)
     found = probe_store(store, os.urandom)
+    said = found.to_dict().pop("notes")
     assert found.to_dict() == {
         "create_only": True, "create_race": True, "range_reads": True, "list_order": True, "read_after_write": True,
-        "delete": True, "notes": [],
+        "delete": True, "flat_keys": kind not in {"local", *PATHS}, "notes": said,
     }  # fmt: skip
+    if kind in PATHS:
+        assert said == [
+            "this server takes keys for paths of files: no object `a` can stand beside `a/b`. A repository does"
+            " without; a bucket that has such keys can neither be mirrored nor restored to it"
+        ]
+    else:
+        assert said == []
     assert list(store.list("")) == []
 
 
 def test_the_probe_is_short(tmp_path: Path) -> None:
     store = FaultStore(LocalStore(tmp_path))
     probe_store(store, os.urandom)
-    assert sum(call.verb == "put" for call in store.calls) == 10  # each takes two syncs, which is what costs
-    assert len(store.calls) < 25
+    assert sum(call.verb == "put" for call in store.calls) == 12  # each takes two syncs, which is what costs
+    assert len(store.calls) < 30
 
 
 def test_the_probe_lives_with_denied_deletes() -> None:
@@ -60,7 +69,19 @@ def test_the_probe_lives_with_denied_deletes() -> None:
     found = probe_store(FaultStore(inner, [Fault(Effect.DENIED, "delete")]), lambda length: bytes(length))
     assert found.delete is False
     assert "cannot delete" in found.notes[0]
-    assert [info.key for info in inner.list("")] == ["probe/0000000000000000-B", "probe/0000000000000000-b"]
+    stays = ["probe/0000000000000000-B", "probe/0000000000000000-b"]
+    stays += ["probe/0000000000000000-d", "probe/0000000000000000-d/e"]
+    assert [info.key for info in inner.list("")] == stays
+
+
+@pytest.mark.parametrize(("minutes", "words"), [(20, "20 minutes behind this"), (-20, "20 minutes ahead of this")])
+def test_the_probe_compares_clocks(minutes: int, words: str) -> None:
+    def clock() -> datetime:
+        return datetime.now(UTC) + timedelta(minutes=minutes)
+
+    (note,) = probe_store(MemoryStore(), os.urandom, clock).notes
+    assert f"the store's clock is {words}" in note
+    assert probe_store(MemoryStore(), os.urandom).notes == ()
 
 
 class Overwriting(MemoryStore):

@@ -15,7 +15,7 @@ from moraine.stores.base import Buffer, Store
 from moraine.stores.local import LocalStore
 from moraine.stores.memory import MemoryStore
 from moraine.stores.s3 import S3Store, key_credentials
-from servers import S3Server
+from servers import SERVERS, S3Server
 
 # In byte order; the order of directories, of a human and of insertion are all different.
 TRICKY = [
@@ -29,7 +29,7 @@ NO_KEYS = [
 ]  # fmt: skip
 
 
-@pytest.fixture(params=["local", "memory", "moto", "ministack"])
+@pytest.fixture(params=["local", "memory", *SERVERS])
 def store(request: pytest.FixtureRequest, tmp_path: Path, s3_bucket: Callable[[str], tuple[S3Server, str]]) -> Store:
     """An empty store of each kind; one of the two on S3 is under a prefix."""
     if request.param == "local":

@@ -175,4 +175,4 @@ def test_another_notifier_is_made_with_its_arguments(policies: Path) -> None:
     write(policies, notify=[{"notifier": smtp, "arguments": {"to": "a@example.org", "subject": "no"}}])
     (made,) = build_backup_dag(find_policy("lost")).on_failure_callback
     assert (made.to, made.subject) == ("a@example.org", "no")
-    assert f"Told of failures: {smtp}." in find_policy("lost").explain()
+    assert f"Told: {smtp}." in find_policy("lost").explain()

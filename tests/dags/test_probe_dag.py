@@ -56,7 +56,7 @@ def test_an_address_with_a_connection(
         ended = run(build_probe_dag([]), conf={"url": f"s3://{bucket}/nights", "connection": "lake"})
     assert states(ended) == {"probe": "success 1"}
     said = [record.getMessage() for record in caplog.records if record.name == "moraine"]
-    assert sum(line.startswith("yes ") for line in said) == 6
+    assert sum(line.startswith("yes ") for line in said) == 7
     assert f"s3://{bucket}/nights can hold a repository; no repository is there yet" in said
     assert list(server.client.list_objects_v2(Bucket=bucket).get("Contents", ())) == []
 

@@ -5,64 +5,24 @@ from __future__ import annotations
 import json
 import os
 import random
-import re
 import shutil
-import signal
 import subprocess
-import time
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import yaml
 
+from airflow_set import PROMPT, AirflowSet, kill_tree, until, up
 from compare import compare_trees
-from servers import S3Server, free_port, running
+from servers import S3Server, running
 
 pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(900)]
 
-TOLD = ["core.dags_are_paused_at_creation=False", "dag_processor.refresh_interval=10"]
-# A task whose worker was killed is noticed after 20 s instead of 5 minutes.
-TOLD += [
-    "scheduler.task_instance_heartbeat_timeout=20",
-    "scheduler.task_instance_heartbeat_timeout_detection_interval=5",
-]
-TOLD += ["scheduler.task_queued_timeout=60", "scheduler.task_queued_timeout_check_interval=15"]
+TOLD = [*PROMPT, "scheduler.task_queued_timeout=60", "scheduler.task_queued_timeout_check_interval=15"]
 FILES, SHARD = 48, 4
-
-
-@dataclass
-class Set:
-    """What runs, and how to ask it."""
-
-    checkout: Path
-    home: Path
-    port: int
-    token: str = ""
-
-    def ask(self, path: str, body: dict[str, Any] | None = None) -> Any:
-        data = json.dumps(body).encode() if body is not None else None
-        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self.token}"}
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", data, headers)
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(request, timeout=30) as answer:
-            return json.load(answer)
-
-    def copies(self, run: str) -> list[dict[str, Any]]:
-        found = self.ask(f"/api/v2/dags/backup__many/dagRuns/{run}/taskInstances?limit=200&task_id=copy")
-        return [task for task in found["task_instances"] if task["task_id"] == "copy" and task["map_index"] >= 0]
-
-    def state(self, run: str) -> str:
-        return str(self.ask(f"/api/v2/dags/backup__many/dagRuns/{run}")["state"])
-
-    def processes(self) -> dict[str, int]:
-        recorded = json.loads((self.home / "processes.json").read_text())
-        return {name: pid for name, (pid, _) in recorded.items()}
 
 
 def require_databases() -> None:
@@ -93,54 +53,22 @@ def write_policy(checkout: Path, source: Path, server: S3Server) -> None:
 
 
 @contextmanager
-def up(checkout: Path, environ: dict[str, str]) -> Iterator[Set]:
+def many_up(checkout: Path, environ: dict[str, str]) -> Iterator[AirflowSet]:
     from moraine.workflows.databases import PostgreSQL
 
-    many = Set(checkout, checkout / ".airflow/many", free_port())
-    settings = [word for told in TOLD for word in ("--set", told)]
-    command = [checkout / "moraine", "many", "--port", str(many.port), *settings]
-    process = subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True, start_new_session=True)
-    assert process.stdout
-    started: dict[int, psutil.Process] = {}
+    home = checkout / ".airflow/many"
     try:
-        said = []
-        for line in process.stdout:
-            said.append(line)
-            if login := re.search(r"user (\w+), password (\S+)", line):
-                token = many.ask("/auth/token", {"username": login[1], "password": login[2]})
-                many.token = token["access_token"]
-                break
-        else:
-            pytest.fail(f"it ended before it was ready: {''.join(said)}")
-        started = {child.pid: child for child in psutil.Process(process.pid).children(recursive=True)}
-        yield many
+        with up(AirflowSet(checkout, home, environ), "many", TOLD) as many:
+            yield many
     finally:
-        process.send_signal(signal.SIGINT)
-        rest, _ = process.communicate(timeout=120)
-        PostgreSQL.of(many.home, 0).remove()
-    assert process.returncode == 0
-    assert "no process is left" in rest
-    assert [child for child in started.values() if child.is_running()] == []
+        PostgreSQL.of(home, 0).remove()
 
 
-def until(true: Callable[[], Any], seconds: float, what: str) -> Any:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if found := true():
-            return found
-        time.sleep(0.3)
-    return pytest.fail(f"not within {seconds:.0f} s: {what}")
+def copies(many: AirflowSet, run: str) -> list[dict[str, Any]]:
+    return [task for name, task in many.tasks("backup__many", run).items() if name.startswith("copy[")]
 
 
-def kill_tree(pid: int) -> None:
-    """As if its machine had lost power: nothing of the worker lives on."""
-    top = psutil.Process(pid)
-    top.suspend()  # it starts nothing more
-    for process in [*top.children(recursive=True), top]:
-        process.kill()
-
-
-def worked(many: Set, worker: str) -> int:
+def worked(many: AirflowSet, worker: str) -> int:
     return (many.home / f"logs/{worker}.log").read_text(errors="replace").count(" succeeded in ")
 
 
@@ -167,33 +95,37 @@ def test_a_worker_is_killed_in_the_middle_of_a_night(checkout: Path, tmp_path: P
             subprocess.run([checkout / "moraine", *arguments, *flags], env=environ, check=True)
 
         moraine("repo", "init")
-        with up(checkout, environ) as many:
+        with many_up(checkout, environ) as many:
             drive_the_night(many)
         moraine("restore", "latest", "--to", str(restored))
         moraine("check", "--read-data")
     assert compare_trees(source, restored) == []
 
 
-def drive_the_night(many: Set) -> None:
+def drive_the_night(many: AirflowSet) -> None:
     until(lambda: many.ask("/api/v2/dags?limit=50")["total_entries"] >= 3, 120, "the DAGs are parsed")
-    run = many.ask("/api/v2/dags/backup__many/dagRuns", {"logical_date": None})["dag_run_id"]
+    run = many.start("backup__many")
 
     def in_the_middle() -> bool:
         """Three at once: of two workers with two places each, both have one."""
-        states = [task["state"] for task in many.copies(run)]
-        assert many.state(run) in ("queued", "running")
+        states = [task["state"] for task in copies(many, run)]
+        assert many.state("backup__many", run) in ("queued", "running")
         return states.count("success") >= 2 and states.count("running") >= 3
 
     until(in_the_middle, 240, "copies run on both workers")
     kill_tree(many.processes()["worker-1"])
     before = worked(many, "worker-2")
-    state = until(lambda: many.state(run) in ("success", "failed") and many.state(run), 420, "the run ends")
-    copies = many.copies(run)
+    state = until(
+        lambda: many.state("backup__many", run) in ("success", "failed") and many.state("backup__many", run),
+        420,
+        "the run ends",
+    )
+    copied = copies(many, run)
     assert state == "success"
-    assert len(copies) >= FILES // SHARD
-    assert {task["state"] for task in copies} == {"success"}
-    assert max(task["try_number"] for task in copies) >= 2  # what the killed worker had was done again
-    assert min(task["try_number"] for task in copies) == 1  # and only that
+    assert len(copied) >= FILES // SHARD
+    assert {task["state"] for task in copied} == {"success"}
+    assert max(task["try_number"] for task in copied) >= 2  # what the killed worker had was done again
+    assert min(task["try_number"] for task in copied) == 1  # and only that
     assert worked(many, "worker-1") > 0 and worked(many, "worker-2") > before
     waiting = "/api/v2/dags/after_backup__many/dagRuns"
     until(

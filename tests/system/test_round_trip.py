@@ -52,7 +52,7 @@ def folder() -> Iterator[Path]:
         yield place
 
 
-@pytest.fixture(params=["local", "moto", "ministack"])
+@pytest.fixture(params=["local", "moto", "ministack", pytest.param("versitygw", marks=pytest.mark.slow)])
 def address(request: pytest.FixtureRequest, folder: Path, s3_bucket: Bucket) -> Address:
     """Where the repository is."""
     if request.param == "local":

@@ -58,6 +58,9 @@ class MeddlingFile:
         self.left -= count
         return count
 
+    def skip(self, count: int) -> None:
+        self.inner.skip(count)
+
     def finish(self) -> Stamp:
         self.before_finish()
         return self.inner.finish()

@@ -133,7 +133,11 @@ class Forged:
         self.target = PosixTarget(folder / "out")
         shown = SimpleNamespace(tables=lambda columns, under=None: iter([self.table.select(list(columns))]))
         fake = SimpleNamespace(
-            manifest=lambda snapshot: shown, keyring=self.real.keyring, index=self.real.index, chunks=self.real.chunks
+            mirror=None,
+            manifest=lambda snapshot: shown,
+            keyring=self.real.keyring,
+            index=self.real.index,
+            chunks=self.real.chunks,
         )
         self.repository = cast(Repository, fake)
 

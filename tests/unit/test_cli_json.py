@@ -82,6 +82,7 @@ def printed(line: Line) -> dict[str, Any]:
     found: dict[str, Any] = {"repo probe": line.json("repo", "probe", spare, common=False)}
     found["repo init"] = line.json("repo", "init", spare, "--plain", common=False)
     found["backup"] = line.json("backup", "--policy", policy, "--prove")
+    found["drill"] = line.json("drill", policy)
     target = str(line.folder / "out")
     found["restore --dry-run"] = line.json("restore", "latest", "--to", target, "--dry-run", "-v")
     found["restore"] = line.json("restore", "latest", "--to", target)
@@ -98,6 +99,9 @@ def printed(line: Line) -> dict[str, Any]:
     found["key remove"] = line.json("key", "remove", added["added"])
     held = line.json("hold", "add", ids[0])
     found["hold add, hold remove"] = [held, line.json("hold", "remove", ids[0])]
+    found["sweep"] = line.json("sweep", "--dry-run")
+    found["mirror"] = line.json("mirror", str(line.source), str(line.folder / "standby"), common=False)
+    found["status"] = line.json("status", policy)
     found["coverage"] = line.json("coverage", policy, "--from", str(date.today() - timedelta(3)))
     found["policy validate"] = line.json("policy", "validate", policy, str(broken), code=10, common=False)
     found["policy explain"] = line.json("policy", "explain", policy, common=False)

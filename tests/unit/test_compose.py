@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from moraine.workflows.many_home import ManyHome, commands
+from servers import VERSITYGW
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yaml").read_text())
@@ -95,6 +96,7 @@ def test_images_are_pinned() -> None:
         name, _, tag = image.rpartition(":")
         assert name and re.search(r"\d+\.\d+", tag) and "latest" not in tag, image
     assert all("build" in service for service in SERVICES.values() if service["image"] in own)
+    assert f"ghcr.io/versity/versitygw:{VERSITYGW}" in images, "what the tests run"
     locked = re.search(r"^apache-airflow==(\S+)", (ROOT / "requirements.lock").read_text(), re.M)
     assert locked and f"slim-{locked[1]}-python3" in base[1]
 

@@ -135,3 +135,24 @@ def test_planner_never_makes_more_shards_than_allowed() -> None:
     changes = compare(inventory(entries), None, Rules(), "S", np.random.default_rng(1))
     planner = Planner(shard_bytes=1, shard_files=1, most=3, total_bytes=50 << 30, total_files=50)
     assert {number for number, _ in planner.assign(changes)} == {0, 1, 2}
+
+
+def test_a_shard_is_named_by_where_it_reaches() -> None:
+    deep = b"/".join(b"partition=%d" % n for n in range(9))
+    entries = {b"readme": {"size": 5}, deep + b"/part": {"size": 2 << 10}, b"raw/a": {"size": 1}, b"raw/b": {"size": 1}}
+    changes = compare(inventory(entries), None, Rules(), "S", np.random.default_rng(1))
+    planner = Planner(shard_bytes=1, shard_files=1, most=9, total_bytes=2 << 10, total_files=4)
+    planner.assign(changes)
+    assert [shard.label for shard in planner.shards()] == [
+        "0: top, 1 entry, 5 B",
+        "1: partition=0/partitio…tition=7/partition=8, 1 entry, 2.0 KiB",
+        "2: raw, 2 entries, 2 B",
+    ]
+    one = Planner(shard_bytes=1 << 30, shard_files=9, most=9, total_bytes=2 << 10, total_files=4)
+    one.assign(changes.slice(0, 1))
+    one.assign(changes.slice(1))
+    assert [shard.label for shard in one.shards()] == ["0: top to raw, 4 entries, 2.0 KiB"]
+    days = {b"raw/day=%d/%d" % (day, n): {"size": 1} for day in (1, 2) for n in (1, 2)}
+    daily = Planner(shard_bytes=1 << 30, shard_files=9, most=9, total_bytes=4, total_files=4)
+    daily.assign(compare(inventory(days), None, Rules(), "S", np.random.default_rng(1)))
+    assert [shard.label for shard in daily.shards()] == ["0: raw/day=1 to day=2, 4 entries, 4 B"]

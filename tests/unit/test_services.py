@@ -90,6 +90,21 @@ def test_a_service_that_has_ended_is_named_and_started_again(tmp_path: Path) -> 
     services.stop()
 
 
+def test_what_an_ended_service_has_left_is_ended_before_it_starts_again(tmp_path: Path) -> None:
+    leaves = "import subprocess, sys, time; child = subprocess.Popen([sys.executable, '-c', 'import time;"
+    leaves += " time.sleep(600)']); print('up', child.pid, flush=True); time.sleep(600)"
+    services = Services(dict(os.environ), tmp_path, {"one": python(leaves)})
+    services.start()
+    wait_for(services.log("one"), "up")
+    left = psutil.Process(int(services.log("one").read_text().split()[1]))
+    services.running["one"].kill()
+    services.running["one"].wait()
+    assert left.is_running()
+    services.start_one("one")
+    left.wait(10)
+    services.stop()
+
+
 def test_services_of_a_killed_starter_are_ended_by_their_recorded_ids(tmp_path: Path) -> None:
     environ = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2] / "include")}
     arguments = [sys.executable, "-c", PROGRAM, str(tmp_path), "import time; time.sleep(600)"]
@@ -133,3 +148,20 @@ def test_settings_by_flag_overrule_and_must_name_a_section(tmp_path: Path) -> No
     assert home.environment({})["AIRFLOW__CORE__PARALLELISM"] == "3"
     with pytest.raises(ConfigError, match="'parallelism' is no setting"):
         ManyHome(tmp_path, settings={"parallelism": "3"}).environment({})
+
+
+def test_services_end_though_the_terminal_has_gone(tmp_path: Path) -> None:
+    program = PROGRAM.replace(
+        "services.start()\n",
+        "from moraine.workflows.keep_up import stopped_at_the_end\nwith stopped_at_the_end(services):\n"
+        "    services.start()\n    print('started', flush=True)\n    sys.stdin.read()\n    print('gone', flush=True)\n",
+    )
+    command = [sys.executable, "-c", program, str(tmp_path), "import time; time.sleep(600)"]
+    starter = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert starter.stdout and starter.stdin
+    starter.stdout.readline()
+    (service,) = psutil.Process(starter.pid).children()
+    starter.stdout.close()
+    starter.stdin.close()
+    starter.wait(30)
+    assert not service.is_running()

@@ -55,6 +55,9 @@ def run(args: argparse.Namespace, context: Context) -> int:
     if args.repo or args.source:  # else the policy file says where the repository is
         context.begin_aside(args)
     policy = _policy(args, context)
+    if policy.destination:
+        hint = f"`moraine mirror --policy {args.policy}` runs it"
+        raise ConfigError(f"policy {policy.policy} keeps a mirror", hint=hint)
     from moraine.cli.holder import this_process
     from moraine.cli.metrics import tell_backup
     from moraine.steps.backup import backup

@@ -37,9 +37,13 @@ def run(args: argparse.Namespace, context: Context) -> int:
     from moraine.steps.check import check_repository
 
     repository = context.open_repository(args, loading="moraine.steps.check")
-    checked = check_repository(
-        repository, read_data=args.read_data, clock=context.clock, progress=make_progress(context.out)
-    )
+    progress = make_progress(context.out)
+    if repository.mirror:
+        from moraine.steps.mirror_check import check_mirror
+
+        checked = check_mirror(repository, read_data=args.read_data, clock=context.clock, progress=progress)
+    else:
+        checked = check_repository(repository, read_data=args.read_data, clock=context.clock, progress=progress)
     tell_damage(context, repository, [problem["code"] for problem in checked.problems])
     if context.out.as_json:
         context.out.json(asdict(checked) | {"ok": not checked.problems})
@@ -70,6 +74,10 @@ def _few(names: list[str], count: int | None = None) -> str:
 
 def _summary(checked: Checked) -> str:
     counts = checked.counts
+    if "mirror_entries" in counts:
+        read = f"{counts.get('files_read', 0):,} files read and hashed"
+        well = "all is well" if not checked.problems else f"{plural(len(checked.problems), 'problem')} found"
+        return f"{well}: {counts['mirror_entries']:,} entries of the mirror compared, {read}"
     size = format_size(counts.get("pack_bytes", 0))
     seen = [
         plural(counts.get("snapshots", 0), "snapshot"),

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING
 from moraine.cli.output import Output
 from moraine.errors import ConfigError
 
+STATE = "/.moraine"  # ends the address of what a mirror knows of itself
+
 if TYPE_CHECKING:
     from moraine.cli.unlocking import Unlocking
     from moraine.model.policy import BrokenPolicy, Policy
@@ -66,7 +68,7 @@ class Context:
             raise ConfigError("no repository is named", hint="give --repo URL or set MORAINE_REPOSITORY")
         self.meter = self.meter or Meter()
         place = {"endpoint_url": args.endpoint_url, "region": args.region}
-        return open_store(url, **place, environ=self.environ, meter=self.meter)
+        return open_store(_state_of(url), **place, environ=self.environ, meter=self.meter)
 
     def open_repository(self, args: argparse.Namespace, url: str | None = None, *, loading: str = "") -> Repository:
         """The repository at `url`, --repo or MORAINE_REPOSITORY; the module `loading` is loaded meanwhile."""
@@ -78,8 +80,19 @@ class Context:
         store = unlocking.store
         repository = Repository.enter(store, unlocking.result(), entropy=self.entropy)
         seen = f"{len(repository.state.snapshots)} snapshots, log entry {repository.state.number}"
+        if store.url.endswith(STATE):
+            self._find_mirror(repository, args)
         self.out.detail(f"repository {repository.config.id} at {store.url}: {seen}")
         return repository
+
+    def _find_mirror(self, repository: Repository, args: argparse.Namespace) -> None:
+        """The content of a mirror's snapshots is in its tree."""
+        from moraine.steps.mirror_place import find_mirror
+
+        origin = next((record.source for record in repository.state.snapshots.values()), "")
+        repository.mirror = find_mirror(
+            repository.store.url, origin, endpoint_url=args.endpoint_url, region=args.region, environ=self.environ
+        )
 
     def open_policy_repository(self, args: argparse.Namespace, policy: Policy) -> Repository:
         """The repository of --repo, or else the one a policy names, with the passphrase file and the flags it names."""
@@ -147,3 +160,10 @@ class Context:
         if not secret:
             raise ConfigError(f"the {what} is empty", hint="type one, or make a plain repository with --plain")
         return secret.encode("utf-8", "surrogateescape")
+
+
+def _state_of(url: str) -> str:
+    """The repository at an address; where a local mirror stands, the one inside it."""
+    inside = f"{url.rstrip('/')}{STATE}"
+    is_mirror = "://" not in url and os.path.isfile(f"{inside}/moraine.json")
+    return inside if is_mirror and not os.path.exists(os.path.join(url, "moraine.json")) else url

@@ -20,6 +20,7 @@ from moraine.cli.context import Context
 VERBS = {
     "repo": "make a repository, or try what a store can do",
     "backup": "back up a directory, or what a policy file says",
+    "mirror": "keep a plain tree like a directory or bucket, with a trash",
     "snapshots": "list snapshots",
     "ls": "list what a snapshot holds",
     "find": "find every version of a file in all snapshots",
@@ -33,6 +34,7 @@ VERBS = {
     "hold": "exempt snapshots from forgetting",
     "forget": "forget snapshots by name or by rules",
     "retain": "forget what a policy's rules no longer keep",
+    "sweep": "remove what abandoned and finished runs have left",
     "coverage": "show which windows of a policy's schedule have a snapshot",
     "status": "show how policies stand against their objectives (rpo, rto)",
     "policy": "check, explain and describe policy files",
@@ -42,8 +44,8 @@ _EPILOG = """\
 The command of a checkout also has: run POLICY, up, airflow, test, lint (`./moraine run --help`).
 
 Exit codes: 0 all well, 2 wrong usage, 3 committed but some files could not be read, 10 policy or flags, 20 source,
-30-35 store, 40-47 repository, 50-51 damaged data, 60-62 restore, 70 proof, 80 objective, 130 stopped, 141 output closed.
-docs/ERRORS.md lists every error.
+30-35 store, 40-47 repository, 50-51 damaged data, 60-62 restore, 70 proof, 80 objective missed, 130 stopped,
+141 output closed. docs/ERRORS.md lists every error.
 """
 
 

@@ -62,8 +62,11 @@ def _init(args: argparse.Namespace, context: Context) -> int:
         label=args.label,
     )
     config = repository.config
+    notes = config.capabilities["notes"]
+    for note in notes:
+        context.out.note(f"note: {note}")
     if context.out.as_json:
-        context.out.json({"repository": store.url, "id": config.id, "encrypted": config.encrypted})
+        context.out.json({"repository": store.url, "id": config.id, "encrypted": config.encrypted, "notes": notes})
     elif config.encrypted:
         context.out.summary(
             [

@@ -27,10 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """A line for each policy; a repository that cannot be read is one too, and no reason to leave out the others."""
-    if args.policy:
-        policies, broken = [context.find_policy(name) for name in args.policy], []
-    else:
-        policies, broken = context.all_policies()
+    named = [context.find_policy(name) for name in args.policy]
+    policies, broken = (named, []) if named else context.all_policies()
     found = [_standing(policy, args, context) for policy in policies]
     found += [_unknown(file.path.stem, file.error) for file in broken]
     if context.out.as_json:

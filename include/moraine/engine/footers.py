@@ -58,6 +58,7 @@ class Footer:
         self._format: str | None = None
         self._size = 0
         self._head = self._tail = b""
+        self._skipped = False
 
     def take(self, view: memoryview) -> None:
         """The next bytes of the file; the first four together."""
@@ -68,6 +69,12 @@ class Footer:
         if self._format is None:
             return
         self._tail = bytes(view[-TAIL:]) if len(view) >= TAIL else (self._tail + bytes(view))[-TAIL:]
+
+    def skip(self, count: int) -> None:
+        """Bytes that did not go by."""
+        self._size += count
+        self._tail = b""
+        self._skipped = True
 
     def take_end(self, view: memoryview, size: int) -> None:
         """The last bytes of a file of `size` bytes, without those before."""
@@ -83,6 +90,8 @@ class Footer:
         form = self._format or self._named
         if form is None:
             return None
+        if self._skipped and len(self._tail) < TAIL:
+            return TableFacts(None, Shape(form, unread="the copy went on behind its footer").to_text())
         found = _read(form, self._head, self._tail, self._size)
         return found if self._named or found.rows is not None else None
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import posixpath
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
-from moraine.model.entry import CHANGES
+from moraine.model.entry import CHANGES, display_path
 from moraine.model.units import format_size
 
+_LONGEST = 40  # letters of a directory in a label
 FILE_COST = 32 << 10  # bytes that one more file costs in time: open, stat, hash set-up (measured about 15 µs)
 
 
@@ -34,6 +37,7 @@ class Planner:
         self._spent = 0
         self._files = [0]
         self._bytes = [0]
+        self._reach: dict[int, tuple[bytes, bytes]] = {}  # a shard's first and last directory
 
     def assign(self, changes: pa.Table) -> list[tuple[int, pa.Table]]:
         """`changes` cut into (shard, rows); rows nobody has to look at stay with their neighbours as -1."""
@@ -47,6 +51,7 @@ class Planner:
         for shard in np.unique(number).tolist():
             rows = number == shard
             self._count(shard, int((look & rows).sum()), int(size[rows].sum()))
+            self._stretch(shard, changes, np.flatnonzero(look & rows))
             start, count = int(np.argmax(rows)), int(rows.sum())
             numbers = pa.array(np.where(look[rows], shard, -1).astype(np.int32))
             piece = changes.slice(start, count)
@@ -56,10 +61,22 @@ class Planner:
     def shards(self) -> list[PlanShard]:
         """The shards that got work."""
         return [
-            PlanShard(number, f"{number}: {files:,} entries, {format_size(size)}", files, size)
+            PlanShard(number, f"{number}: {self._where(number)}, {_entries(files)}, {format_size(size)}", files, size)
             for number, (files, size) in enumerate(zip(self._files, self._bytes, strict=True))
             if files
         ]
+
+    def _where(self, shard: int) -> str:
+        first, last = self._reach[shard]
+        if first == last:
+            return _short(first)
+        shared = posixpath.commonpath([first, last])
+        return f"{_short(first)} to {_short(last[len(shared) + 1 :] if shared not in (b'', first) else last)}"
+
+    def _stretch(self, shard: int, changes: pa.Table, rows: npt.NDArray[np.int64]) -> None:
+        if len(rows):
+            first, last = (changes["dir"][int(row)].as_py() for row in (rows[0], rows[-1]))
+            self._reach[shard] = (self._reach.get(shard, (first, last))[0], last)
 
     def _count(self, shard: int, files: int, size: int) -> None:
         while len(self._files) <= shard:
@@ -67,3 +84,14 @@ class Planner:
             self._bytes.append(0)
         self._files[shard] += files
         self._bytes[shard] += size
+
+
+def _entries(count: int) -> str:
+    return f"{count:,} " + ("entry" if count == 1 else "entries")
+
+
+def _short(directory: bytes) -> str:
+    """A directory as a person tells it from its neighbours: the beginning and the end."""
+    text = display_path(directory) or "top"
+    half = _LONGEST // 2
+    return text if len(text) <= _LONGEST else f"{text[:half]}…{text[-half:]}"

@@ -77,9 +77,30 @@ class SegmentRef:
     last: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """A snapshot that lives no more, as it was last, and why."""
+
+    record: SnapshotRecord
+    reason: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form."""
+        return {"record": self.record.to_dict(), "reason": self.reason}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Forgotten:
+        """The snapshot of a JSON form."""
+        return cls(SnapshotRecord.from_dict(data["record"]), data["reason"])
+
+
 @dataclass(slots=True)
 class LogState:
-    """The repository as of one log entry."""
+    """The repository as of one log entry.
+
+    `forgotten` is what this fold has seen being forgotten since entry `since`, where it began; -1: from the first on.
+    Checkpoints do not hold it: every verb would read it, and only coverage asks.
+    """
 
     number: int = -1
     digest: str = ""
@@ -88,6 +109,8 @@ class LogState:
     snapshots: dict[str, SnapshotRecord] = field(default_factory=dict)  # live ones, in order of commit
     segments: dict[str, SegmentRef] = field(default_factory=dict)
     unknown: str | None = None  # an entry type of a newer version
+    forgotten: dict[str, Forgotten] = field(default_factory=dict, compare=False)
+    since: int = field(default=-1, compare=False)
 
     def live(self, policy: str | None = None) -> list[SnapshotRecord]:
         """Live snapshots, oldest commit first, of one policy or of all."""
@@ -137,6 +160,7 @@ class LogState:
         """The state of a checkpoint."""
         return cls(
             number=data["number"],
+            since=data["number"],
             digest=data["digest"],
             at=parse_time(data["at"]) if data["at"] else None,
             sessions={s["id"]: Session.from_dict(s) for s in data["sessions"]},
@@ -169,7 +193,9 @@ def _commit(state: LogState, entry: LogEntry) -> None:
 
 def _forget(state: LogState, entry: LogEntry) -> None:
     for item in entry.body["snapshots"]:
-        state.snapshots.pop(item["id"], None)
+        record = state.snapshots.pop(item["id"], None)
+        if record:
+            state.forgotten[record.id] = Forgotten(record, item["reason"])
 
 
 def _hold(state: LogState, entry: LogEntry) -> None:

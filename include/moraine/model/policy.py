@@ -25,6 +25,7 @@ from moraine.model.policy_fields import (
     Verify,
 )
 from moraine.model.policy_file import BrokenPolicy, load_policies, load_policy, parse_policy, validate_policy
+from moraine.model.policy_mirror import Mirror, Trash
 from moraine.model.policy_sources import Compare, PosixSource, S3Inventory, S3Source
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "Gate",
     "Keep",
     "Limits",
+    "Mirror",
     "Notify",
     "Objectives",
     "Place",
@@ -50,6 +52,7 @@ __all__ = [
     "Sample",
     "Schedule",
     "Shards",
+    "Trash",
     "Verify",
     "load_policies",
     "load_policy",

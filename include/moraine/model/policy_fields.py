@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import json
 from datetime import date
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
 from blake3 import blake3
-from pydantic import Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from moraine.errors import UnsafeRetention
 from moraine.model.cron import check_cron
 from moraine.model.policy_checks import Check
 from moraine.model.policy_drill import Drill, Objectives
+from moraine.model.policy_mirror import Mirror, either_destination, with_state
 from moraine.model.policy_sources import Source
 from moraine.model.policy_types import Count, Duration, Name, Part, Paths, Seconds, Share, Size
 
@@ -167,12 +168,15 @@ class Notify(Part):
 class Policy(Part):
     """What is protected, when, for how long and how it is proven."""
 
+    model_config = ConfigDict(json_schema_extra=either_destination)
+
     policy: Name = Field(description="the policy's name: letters, digits, '.', '_' and '-'; also the id of its DAG")
     description: str = Field("", description="what this is, for people")
     owner: str | None = Field(None, description="who answers for it")
     tags: tuple[str, ...] = Field((), description="labels of the DAG in Airflow")
     source: Source = Field(description="what is protected")
-    repository: RepositoryAddress = Field(description="where the snapshots go")
+    repository: RepositoryAddress = Field(description="where the snapshots go; of a mirror, what it knows of itself")
+    destination: Mirror | None = Field(None, description="instead of `repository`: a plain tree, kept like the source")
     schedule: Schedule | None = Field(None, description="when it runs; none: only when triggered")
     compression: Compression = Field(Compression(), description="how content is compressed")
     rehash: Share = Field(0.001, description="share of the unchanged files that every run reads again and compares")
@@ -189,6 +193,11 @@ class Policy(Part):
     keep: Keep | None = Field(None, description="which snapshots are kept; none: all of them, for ever")
     shards: Shards = Field(Shards(), description="how a run is cut into tasks")
     notify: tuple[Notify, ...] = Field((), description="who is told when a run has failed or an objective is missed")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _mirror(cls, data: Any) -> Any:
+        return with_state(data)
 
     @property
     def digest(self) -> str:

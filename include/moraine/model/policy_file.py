@@ -24,6 +24,7 @@ Loc = tuple[str | int, ...]
 _PATHS = {
     ("source",): ("path", "exclude_files"),
     ("repository",): ("url", "passphrase_file"),
+    ("destination",): ("url", "passphrase_file"),
     ("drill", "place"): ("path",),
     ("drill", "credentials"): ("passphrase_file",),
 }

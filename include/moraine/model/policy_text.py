@@ -8,7 +8,7 @@ from __future__ import annotations
 from moraine.model.cron import say_cron
 from moraine.model.policy_checks import Check
 from moraine.model.policy_drill import Drill, Objectives
-from moraine.model.policy_fields import Gate, Keep, Policy, Prove, Schedule, Verify
+from moraine.model.policy_fields import Gate, Keep, Policy, Prove, Schedule
 from moraine.model.policy_sources import PosixSource, S3Source
 from moraine.model.units import format_duration, format_share, format_size
 
@@ -18,10 +18,10 @@ def explain(policy: Policy) -> str:
     lines = [
         f"{policy.policy}: {policy.description}" if policy.description else f"Policy {policy.policy}.",
         f"What: {_what(policy.source)}",
-        f"Where: {policy.repository.url}.",
+        f"Where: {_where(policy)}.",
         f"When: {_when(policy.schedule)}",
         f"Guards: {_guards(policy)}",
-        f"Verified: {_verified(policy.verify)}",
+        f"Verified: {_verified(policy)}",
         f"Proven: {_proven(policy.prove)}",
         f"Kept: {_kept(policy.keep)}",
         f"Rehearsed: {_rehearsed(policy.drill)}",
@@ -33,6 +33,16 @@ def explain(policy: Policy) -> str:
         ways = [_listed(list(one.email), 3) if one.email else str(one.notifier) for one in policy.notify]
         lines.append(f"Told: {_listed(ways, len(ways))}.")
     return "\n".join(lines)
+
+
+def _where(policy: Policy) -> str:
+    mirror = policy.destination
+    if mirror is None:
+        return policy.repository.url
+    kept = f"for {format_duration(mirror.trash.keep)}" if mirror.trash.keep else "until somebody removes it"
+    others = "is set right" if mirror.drift == "heal" else "stops the run"
+    gone = f"what is replaced or removed stays in its trash {kept}"
+    return f"a mirror, a plain tree at {mirror.url}; {gone}; what somebody else changes in it {others}"
 
 
 def _what(source: PosixSource | S3Source) -> str:
@@ -95,7 +105,17 @@ def _limits(gate: Gate) -> list[str]:
     return [*limits, f"{gate.max_deleted_files} files"] if gate.max_deleted_files is not None else limits
 
 
-def _verified(verify: Verify) -> str:
+def _verified(policy: Policy) -> str:
+    verify = policy.verify
+    if policy.destination:
+        return (
+            "before the commit the whole mirror is listed and compared"
+            + {
+                "structure": ".",
+                "sample": f", and {format_share(verify.share)} of the files just written are read back and hashed.",
+                "full": ", and every file just written is read back and hashed.",
+            }[verify.depth]
+        )
     return {
         "structure": "before the commit the size and table of new packs are checked.",
         "sample": f"before the commit new packs are checked and {format_share(verify.share)} of their chunks hashed.",

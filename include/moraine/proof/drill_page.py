@@ -51,8 +51,8 @@ def _head(report: Json) -> str:
     much = "The whole" if report["whole"] else "A sample"
     how = {
         "latest": "the newest one",
-        "random": f"drawn from all {report['candidates']}",
-        "stratified": f"drawn by age and size from all {report['candidates']}",
+        "random": f"drawn from all {report['candidates']} snapshots",
+        "stratified": f"drawn by age and size from all {report['candidates']} snapshots",
         "named": "asked for by name",
     }[report["pick"] if report["candidates"] > 1 else "latest"]
     age = parse_time(report["started_at"]) - parse_time(report["window_end"])
@@ -82,7 +82,7 @@ def _reasons(report: Json) -> str:
     if not report["reasons"]:
         return ""
     again = len(report["again"])
-    fate = f"<p>The next backup reads {again:,} files again.</p>" if again else ""
+    fate = f"<p>The next backup reads {again:,} file{'s' * (again != 1)} again.</p>" if again else ""
     return f'<div class="reasons"><b>Why it failed</b>{_list(report["reasons"])}{fate}</div>'
 
 
@@ -93,8 +93,11 @@ def _pace(report: Json) -> str:
     forecast, rto = measured["forecast_seconds"], measured["rto_seconds"]
     span = max(forecast, rto or 0) * 1.15
     over = ' class="over"' if measured["within"] is False else ""
+    near = ' class="near"' if rto is not None and rto < span / 4 else ""  # its label would stick out on the left
     mark = (
-        f'<em style="left:{100 * rto / span:.2f}%"><span>objective: {_took(rto)}</span></em>' if rto is not None else ""
+        f'<em{near} style="left:{100 * rto / span:.2f}%"><span>objective: {_took(rto)}</span></em>'
+        if rto is not None
+        else ""
     )
     bar = (
         f'<div class="scale"><i{over} style="width:{max(100 * forecast / span, 0.4):.2f}%"></i>{mark}'

@@ -10,8 +10,8 @@ from typing import Any
 from moraine.engine.coverage import Capture, Coverage, State, count_gaps, cover
 from moraine.engine.windows import expected_windows, first_instant
 from moraine.errors import ConfigError
+from moraine.model.log import LogState
 from moraine.model.policy import Policy, Schedule
-from moraine.model.snapshot import SnapshotRecord
 from moraine.model.window import format_time
 from moraine.repository.repository import Repository
 
@@ -52,7 +52,7 @@ def coverage(repository: Repository, policy: Policy, *, now: datetime, start: da
     """How each window of the policy's schedule stands.
 
     Args:
-        repository: where its snapshots are; every log entry is read, as forgotten snapshots stand only there.
+        repository: where its snapshots are; what is forgotten is read from the log's history.
         policy: whose schedule counts.
         now: the present.
         start: windows from here on; default: from the schedule's start, or the window of the first snapshot ever.
@@ -63,30 +63,20 @@ def coverage(repository: Repository, policy: Policy, *, now: datetime, start: da
     schedule = policy.schedule
     if schedule is None or schedule.cron is None:
         raise ConfigError(f"policy {policy.policy!r} has no schedule", hint="give it schedule.cron to expect windows")
-    captures = list_captures(repository, policy.policy)
+    history = repository.log.history()
+    captures = list_captures(history, policy.policy)
     begin = start or _first(schedule, captures, now)
     windows = list(expected_windows(schedule.cron, schedule.timezone, begin, now))
-    sessions = [s for s in repository.state.sessions.values() if s.policy == policy.policy]
+    sessions = [s for s in history.sessions.values() if s.policy == policy.policy]
     return CoverageReport(
         policy.policy, schedule.cron, schedule.timezone, tuple(cover(windows, captures, sessions, now))
     )
 
 
-def list_captures(repository: Repository, policy: str) -> list[Capture]:
-    """Every snapshot of the policy that was ever committed, as the log has it."""
-    live = {record.id: record for record in repository.state.live(policy)}
-    committed: dict[str, SnapshotRecord] = {}
-    forgotten: dict[str, str] = {}
-    for entry in repository.log.entries():
-        if entry.type == "commit" and entry.body["snapshot"]["policy"] == policy:
-            record = SnapshotRecord.from_dict(entry.body["snapshot"])
-            committed[record.id] = record
-        elif entry.type == "forget":
-            forgotten |= {item["id"]: item["reason"] for item in entry.body["snapshots"]}
-    return [
-        Capture(live[name]) if name in live else Capture(record, forgotten.get(name, "the log says no reason"))
-        for name, record in committed.items()
-    ]
+def list_captures(history: LogState, policy: str) -> list[Capture]:
+    """Every snapshot of the policy that was ever committed."""
+    gone = [Capture(item.record, item.reason) for item in history.forgotten.values() if item.record.policy == policy]
+    return [Capture(record) for record in history.live(policy)] + gone
 
 
 def _first(schedule: Schedule, captures: list[Capture], now: datetime) -> datetime:

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from moraine.engine.objectives import Standing, point
 from moraine.model.policy import Policy
 from moraine.model.units import format_duration, format_size
+from moraine.model.window import parse_time
 from moraine.report.coverage import coverage
 from moraine.report.drills import reports
 from moraine.report.status import standing
@@ -33,8 +34,9 @@ def _lines(repository: Repository, policy: Policy, now: datetime) -> Iterator[st
         yield f"Entries that could not be read: {unreadable}."
     if policy.schedule and policy.schedule.cron:
         totals = coverage(repository, policy, now=now, start=since).totals
-        yield "Windows: " + (", ".join(f"{n} {state.replace('_', ' ')}" for state, n in totals.items() if n) or "none") + "."
-    drills = [report for report in reports(repository, policy.policy) if report["finished_at"] >= since.isoformat()]
+        counts = [f"{count} {state.replace('_', ' ')}" for state, count in totals.items() if count]
+        yield f"Windows: {', '.join(counts) or 'none'}."
+    drills = [held for held in reports(repository, policy.policy) if parse_time(held["finished_at"]) >= since]
     failed = [report for report in drills if not report["passed"]]
     yield f"Drills: {len(drills)}, {len(failed)} of them failed."
     yield from (f"- {report['drill']}: {'; '.join(report['reasons'])}" for report in failed)
@@ -46,7 +48,8 @@ def _standing_lines(found: Standing) -> Iterator[str]:
     elif found.promise.rpo or found.promise.rto:
         yield "All objectives are met."
     if found.newest:
-        yield f"Newest snapshot: {found.newest.id}, of {point(found.newest):%Y-%m-%d %H:%M} UTC; {found.snapshots} are kept."
+        when = f"{point(found.newest):%Y-%m-%d %H:%M} UTC"
+        yield f"Newest snapshot: {found.newest.id}, of {when}; {found.snapshots} are kept."
     if found.proven and found.age is not None:
         age = timedelta(minutes=found.age // timedelta(minutes=1))
         yield f"Newest proven snapshot: {found.proven.id}, {format_duration(age)} old."

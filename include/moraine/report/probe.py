@@ -18,6 +18,7 @@ _WORDS = {
     "list_order": "keys are listed in byte order, and from a key on",
     "read_after_write": "what was written can be read and is listed at once",
     "delete": "these credentials may delete",
+    "flat_keys": "an object `a` may stand beside `a/b` (a repository does without)",
 }
 
 
@@ -58,6 +59,6 @@ def probe(store: Store, entropy: Callable[[int], bytes]) -> StoreProbe:
     try:
         found = probe_store(store, entropy).to_dict()
     except StoreUnfit as unfit:
-        can = {name: name not in unfit.context["broken"] for name in _WORDS if name != "delete"}
+        can = {name: name not in unfit.context["broken"] for name in _WORDS if name not in ("delete", "flat_keys")}
         return StoreProbe(store.url, there, can, (), unfit)
     return StoreProbe(store.url, there, {name: found[name] for name in _WORDS}, tuple(found["notes"]), None)

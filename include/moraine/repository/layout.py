@@ -14,6 +14,8 @@ INDEX = "index/"
 MANIFESTS = "manifests/"
 SNAPSHOTS = "snapshots/"
 REPORTS = "reports/"
+FORGOTTEN = "reports/forgotten/"
+MIRROR = "mirror/"
 
 
 def slot(slot_id: str) -> str:
@@ -31,8 +33,13 @@ def checkpoint(number: int) -> str:
     return f"{CHECKPOINTS}{number:020d}.json"
 
 
+def forgotten(number: int) -> str:
+    """The snapshots forgotten up to log entry `number`."""
+    return f"{FORGOTTEN}{number:020d}.json"
+
+
 def log_number(key: str) -> int:
-    """The number of a log entry's or checkpoint's key. Raises DamagedObject."""
+    """The number in the key of a log entry, or of what was noted as of one. Raises DamagedObject."""
     digits = key.rpartition("/")[2].removesuffix(".json")
     if len(digits) != 20 or not digits.isdigit():
         raise DamagedObject(
@@ -79,3 +86,8 @@ def snapshot(snapshot_id: str) -> str:
 def report(name: str) -> str:
     """A report."""
     return f"{REPORTS}{name}"
+
+
+def mirror_file(session: str, name: str) -> str:
+    """What a session has seen of a mirror, or is about to change in it."""
+    return f"{MIRROR}{session}/{name}"

@@ -8,6 +8,7 @@ clock is needed (the commit protocol of Delta and Iceberg, on a plain object sto
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -15,13 +16,14 @@ from moraine.errors import (
     ClockSkew,
     DamagedObject,
     ForgedObject,
+    IntegrityError,
     MissingObject,
     ObjectExists,
     ObjectNotFound,
     StoreUnavailable,
     UnsupportedFormat,
 )
-from moraine.model.log import LOG_VERSION, LogEntry, LogState
+from moraine.model.log import LOG_VERSION, Forgotten, LogEntry, LogState
 from moraine.repository import layout
 from moraine.repository.documents import digest, read_open, read_sealed, write_open, write_sealed
 from moraine.repository.keys import Entropy, Keyring
@@ -49,9 +51,30 @@ class Log:
         checkpoints = [info.key for info in self._store.list(layout.CHECKPOINTS)]
         if checkpoints:
             self.state = self._load_checkpoint(checkpoints[-1])
+        return self._fold_rest()
+
+    def history(self, upto: int | None = None) -> LogState:
+        """The state with every snapshot that was ever forgotten: from the newest note of that on, then each entry.
+
+        Without such a note every entry is read.
+        """
+        log = Log(self._store, self._keyring, self._entropy)
+        noted = [layout.log_number(info.key) for info in self._store.list(layout.FORGOTTEN)]
+        for number in sorted(noted, reverse=True):
+            if upto is not None and number > upto:
+                continue
+            # A note is worked out from the entries: one that cannot be read is passed by, and `check` names it.
+            with suppress(ObjectNotFound, IntegrityError):
+                forgotten = self._load_forgotten(number)
+                log.state = self._load_checkpoint(layout.checkpoint(number))
+                log.state.forgotten, log.state.since = forgotten, -1
+                break
+        return log._fold_rest(upto)
+
+    def _fold_rest(self, upto: int | None = None) -> LogState:
         after = layout.log_entry(self.state.number) if self.state.number >= 0 else None
         for info in self._store.list(layout.LOG, after=after):
-            if info.key.startswith(layout.CHECKPOINTS):
+            if info.key.startswith(layout.CHECKPOINTS) or (upto is not None and layout.log_number(info.key) > upto):
                 break
             self._fold(info.key)
         return self.state
@@ -148,12 +171,35 @@ class Log:
             raise ForgedObject(f"{key} is the state of entry {state.number}", object=key)
         return state
 
+    def _load_forgotten(self, number: int) -> dict[str, Forgotten]:
+        key = layout.forgotten(number)
+        content = read_sealed(self._store.get(key), key=key, keyring=self._keyring)
+        return {item["record"]["id"]: Forgotten.from_dict(item) for item in content["forgotten"]}
+
     def _save_checkpoint(self) -> None:
         if self.state.number == 0 or self.state.number % CHECKPOINT_EVERY:
             return
-        key = layout.checkpoint(self.state.number)
-        data = write_sealed(self.state.to_dict(), key=key, keyring=self._keyring, entropy=self._entropy)
+        self._save(layout.checkpoint(self.state.number), self.state.to_dict())
+        # After it: a note without its checkpoint would be of no use.
+        self._save(layout.forgotten(self.state.number), describe_forgotten(self._all_forgotten()))
+
+    def _all_forgotten(self) -> dict[str, Forgotten]:
+        state = self.state
+        if state.since < 0:
+            return state.forgotten
+        try:
+            return self._load_forgotten(state.since) | state.forgotten
+        except (ObjectNotFound, IntegrityError):
+            return self.history(state.number).forgotten  # once, where an older version has written
+
+    def _save(self, key: str, content: Any) -> None:
+        data = write_sealed(content, key=key, keyring=self._keyring, entropy=self._entropy)
         try:
             self._store.put(key, data)
         except ObjectExists:
-            return  # the state is a function of the entries, so whoever came first wrote the same
+            return  # it is a function of the entries, so whoever came first wrote the same
+
+
+def describe_forgotten(forgotten: dict[str, Forgotten]) -> dict[str, Any]:
+    """The content of a note of what was forgotten, oldest snapshot first."""
+    return {"version": LOG_VERSION, "forgotten": [forgotten[name].to_dict() for name in sorted(forgotten)]}

@@ -81,7 +81,6 @@ class PackWriter:
             self._free.put(PackBuffer(pack_size))
         self._uploader = ThreadPoolExecutor(in_flight, thread_name_prefix="upload")
         self._uploads: list[Future[StoredPack]] = []
-        self.written = 0  # packs handed to the uploader
 
     def add(self, codec: int, plain: int, content: Buffer, ids: Sequence[bytes], sizes: Sequence[int]) -> None:
         """Put one frame into the current pack; see `PackBuilder.add`."""
@@ -120,7 +119,6 @@ class PackWriter:
         builder, self._builder = self._builder, None
         assert builder
         data = builder.finish(self._codec)
-        self.written += 1
         self._uploads.append(self._uploader.submit(self._upload, builder, data, self._buffer))
 
     def _upload(self, builder: PackBuilder, data: memoryview, buffer: PackBuffer) -> StoredPack:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from moraine.repository.chunks import ChunkReader
     from moraine.repository.index import Index
     from moraine.repository.manifest import Manifest
+    from moraine.sources.mirror import Mirror
 
 
 class Repository:
@@ -46,6 +47,7 @@ class Repository:
         self.entropy = entropy
         self.log = Log(store, keyring, entropy)
         self._index: Index | None = None
+        self.mirror: Mirror | None = None  # the tree that has the content, where no pack does
 
     @classmethod
     def create(

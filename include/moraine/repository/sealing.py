@@ -74,11 +74,6 @@ class ChunkWriter:
             while True:  # blocks and their ring refer to each other: without this they would stay for a while
                 self._ring.get_nowait()
 
-    @property
-    def packs_written(self) -> int:
-        """Packs handed to the uploader so far."""
-        return self._packs.written
-
     def block(self) -> Block:
         """A block to fill, held once; waits while all are in use."""
         self._raise_failures()

@@ -74,10 +74,10 @@ class WorkFiles:
         start = layout.session_file(self.session, "")
         return [info.key.removeprefix(start).rpartition(".")[0] for info in self._store.list(start + prefix)]
 
-    def ref(self, name: str, suffix: str = ".json") -> Ref:
-        """The reference of a file found by `list`: made from its present content."""
-        key = layout.session_file(self.session, name + suffix)
-        return f"{key}@{digest(self._read(key))}"
+    def read_json(self, name: str) -> Any:
+        """A small document found by `list`. Raises SessionGone, DamagedObject."""
+        key = layout.session_file(self.session, name + ".json")
+        return read_sealed(self._read(key), key=key, keyring=self._keyring)
 
     def clear(self) -> None:
         """Remove all working files of the session."""

@@ -74,6 +74,9 @@ class OpenFile(Protocol):
     def readinto(self, view: memoryview) -> int:
         """Fill `view` with the next stored bytes, holes left out; 0 at the end."""
 
+    def skip(self, count: int) -> None:
+        """Leave out the next `count` stored bytes: another attempt has read them."""
+
     def finish(self) -> Stamp:
         """The stamp once more, then close. A different stamp means that the file changed while it was read."""
 

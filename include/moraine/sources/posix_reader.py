@@ -71,6 +71,14 @@ class PosixFile:
             self._left -= count
         return done
 
+    def skip(self, count: int) -> None:
+        """Leave out the next `count` stored bytes."""
+        while count and (self._left or self._advance()):
+            step = min(count, self._left)
+            self._position += step
+            self._left -= step
+            count -= step
+
     def _advance(self) -> bool:
         if self._extents is None or self._next == len(self._extents):
             return False

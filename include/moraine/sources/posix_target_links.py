@@ -50,7 +50,7 @@ class Links:
     def _one(self, source: int, leader: bytes, place: Place, rows: Rows, i: int, path: bytes) -> bool:
         """Make one link; True when it became a copy."""
         name, verdict = rows.name[i], rows.verdict[i]
-        if _same(source, leader, place.fd, name):
+        if same_file(source, leader, place.fd, name):
             return False
         made = self.placing.make(place, name, verdict, path, self._linker(source, leader, place.fd, path))
         if made is None:
@@ -101,7 +101,8 @@ class Links:
             self.attributes.complete(new, path, rows, i, place)
 
 
-def _same(source: int, leader: bytes, parent: int, name: bytes) -> bool:
+def same_file(source: int, leader: bytes, parent: int, name: bytes) -> bool:
+    """Whether two names, each in an open directory, are of one file."""
     try:
         first = os.stat(leader, dir_fd=source, follow_symlinks=False)
         second = os.stat(name, dir_fd=parent, follow_symlinks=False)

@@ -17,7 +17,7 @@ from moraine.sources.posix_target_placing import Placing, reason, refuse
 from moraine.sources.posix_target_tree import UNFINISHED, Place, Tree, below
 from moraine.sources.target import Code, Extra, Notes, Rows, Verdict
 
-_MAKE = {
+MAKE = {
     int(Kind.FIFO): stat.S_IFIFO,
     int(Kind.CHARACTER_DEVICE): stat.S_IFCHR,
     int(Kind.BLOCK_DEVICE): stat.S_IFBLK,
@@ -181,7 +181,7 @@ class PosixWriter:
             if rows.kind[i] == Kind.SYMLINK:
                 os.symlink(rows.target[i] or b"", name, dir_fd=place.fd)
             else:
-                os.mknod(name, _MAKE[rows.kind[i]] | 0o600, rows.rdev[i], dir_fd=place.fd)
+                os.mknod(name, MAKE[rows.kind[i]] | 0o600, rows.rdev[i], dir_fd=place.fd)
             return 0
 
         return make

@@ -29,6 +29,7 @@ ARCHIVED = frozenset({"GLACIER", "DEEP_ARCHIVE"})  # not GLACIER_IR, which is re
 _GONE = frozenset({"NoSuchKey", "NoSuchVersion", "404", "MethodNotAllowed"})
 _KEYS = frozenset(
     {"ExpiredToken", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch", "TokenRefreshRequired"}
+    | {"XAdminUserNotFound"}  # versitygw
 )
 _PASSING = frozenset({"SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout", "500", "502", "503", "504"})
 _BODIES = 3  # attempts

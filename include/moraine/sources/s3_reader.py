@@ -48,6 +48,12 @@ class S3File:
             done += count
         return done
 
+    def skip(self, count: int) -> None:
+        """Leave out the next `count` bytes; those that are not here yet are never asked for."""
+        here = min(count, len(self._part))
+        self._part = self._part[here:]
+        self._next += count - here
+
     def _fetch(self) -> bool:
         if self._changed or self._next >= self.stamp.size:
             return False

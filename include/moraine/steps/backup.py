@@ -56,8 +56,8 @@ def backup(
         repository,
         policy,
         source,
-        run=_run_name(repository, policy, holder),
-        window=_window(repository, policy, clock),
+        run=cli_run(repository, policy, holder),
+        window=cli_window(repository, policy, clock),
         clock=clock,
         entropy=entropy,
         work=work,
@@ -76,7 +76,7 @@ def backup(
     return committed
 
 
-def _run_name(repository: Repository, policy: Policy, holder: Holder) -> str:
+def cli_run(repository: Repository, policy: Policy, holder: Holder) -> str:
     """The open session of a dead process on this host is gone on with; a live one is left alone."""
     own = f"cli/{policy.policy}/{holder.host}/{holder.mark}"
     for session in repository.state.sessions.values():
@@ -86,7 +86,7 @@ def _run_name(repository: Repository, policy: Policy, holder: Holder) -> str:
     return own
 
 
-def _window(repository: Repository, policy: Policy, clock: Clock) -> Window:
+def cli_window(repository: Repository, policy: Policy, clock: Clock) -> Window:
     """Without a schedule a snapshot stands for the time since the one before."""
     now = clock()
     ends = [record.window.end for record in repository.state.live(policy.policy)]

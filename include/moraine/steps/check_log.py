@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from moraine.errors import DamagedObject, ForgedObject, MoraineError
 from moraine.model.log import LogEntry, LogState
 from moraine.repository import layout
 from moraine.repository.documents import digest, read_open, read_sealed
+from moraine.repository.log import describe_forgotten
 from moraine.repository.repository import Repository
 from moraine.steps.check_findings import Findings
 
@@ -36,10 +38,13 @@ def _check_entries(repository: Repository, findings: Findings) -> None:
             with findings.guard("log", info.key):
                 numbers.append(layout.log_number(info.key))
     checkpoints = [info.key for info in repository.store.list(layout.CHECKPOINTS)]
+    notes = {info.key for info in repository.store.list(layout.FORGOTTEN)}
     for number in range(max(numbers, default=-1) + 1):
         states.entry(number)
         if layout.checkpoint(number) in checkpoints:
             states.checkpoint(number)
+        if layout.forgotten(number) in notes:
+            states.forgotten(number)
     findings.count("log_entries", len(numbers))
     findings.count("checkpoints", len(checkpoints))
     for key in checkpoints:
@@ -74,11 +79,17 @@ class _Fold:
 
     def checkpoint(self, number: int) -> None:
         """One checkpoint: authentic, and what the entries up to there fold to."""
-        key = layout.checkpoint(number)
+        self._compare(layout.checkpoint(number), lambda state: state.to_dict())
+
+    def forgotten(self, number: int) -> None:
+        """One note of what was forgotten up to there, likewise."""
+        self._compare(layout.forgotten(number), lambda state: describe_forgotten(state.forgotten))
+
+    def _compare(self, key: str, amounts_to: Callable[[LogState], Any]) -> None:
         with self._findings.guard("checkpoint", key):
             repository = self._repository
             content = read_sealed(repository.store.get(key), key=key, keyring=repository.keyring)
-            if self._state is not None and content != self._state.to_dict():
+            if self._state is not None and content != amounts_to(self._state):
                 raise ForgedObject(f"{key} is not what the log's entries up to it amount to")
 
     def _parse(self, key: str, content: Any) -> LogEntry:

@@ -37,7 +37,8 @@ def close_run(
         return Closed(None)
     notes: list[str] = []
     try:
-        WorkFiles(work or repository.store, repository.keyring, session_id, repository.entropy).clear()
+        for store in [repository.store, *([work] if work else [])]:  # parts of large files are always in the first
+            WorkFiles(store, repository.keyring, session_id, repository.entropy).clear()
     except AccessDenied as error:
         notes.append(f"working files stay, the store refuses to delete them: {error}")
     return Closed(found, compact_index(repository, now=clock()), tuple(notes))

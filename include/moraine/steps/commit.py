@@ -95,6 +95,22 @@ def commit(run: Run, diffed: Diffed, outcomes: Sequence[Ref], evidence: Sequence
 
 def _validate(run: Run, state: LogState) -> None:
     state.require_open(run.session.id, run.session.attempt)
+    if run.mirror:
+        require_newest(run, state)
+
+
+def require_newest(run: Run, state: LogState) -> None:
+    """A mirror has one state: a run that began from an older one may not say what is in it now.
+
+    Raises:
+        CommitRefused: another run has committed meanwhile.
+    """
+    newest = max(state.live(run.policy.policy), key=lambda s: (s.window.end, s.captured_at), default=None)
+    if newest and newest.id != run.session.parent and newest.session != run.session.id:
+        raise CommitRefused(
+            f"another run of this mirror has committed snapshot {newest.id} meanwhile",
+            hint="run it again (or clear `open` and everything after it): it goes on from there",
+        )
 
 
 def _committed_before(run: Run) -> Committed | None:

@@ -24,11 +24,12 @@ from moraine.sources.base import Reader
 from moraine.steps.copy_chunks import Membership, NewChunks
 from moraine.steps.copy_files import Content, FileReader
 from moraine.steps.copy_journal import Journal, pack_key
+from moraine.steps.copy_parts import PartsOfRun
 from moraine.steps.copy_rows import Rows, slices
 from moraine.steps.run import Run
 from moraine.steps.suspects import unhealed
 
-JOURNAL_PACKS = 64
+JOURNAL_BYTES = 512 << 20
 JOURNAL_SECONDS = 300
 JOURNAL_ROWS = 1 << 18
 
@@ -111,7 +112,8 @@ class _Shard:
         self._journal = journal
         self._writer = writer
         self._reader = reader
-        self._chunks = NewChunks(writer, _held(run), known, id_key=id_key, small=sizes.small, bundle=sizes.bundle)
+        held = _held(run)
+        self._chunks = NewChunks(writer, held, known, id_key=id_key, small=sizes.small, bundle=sizes.bundle)
         self._files = FileReader(
             reader,
             self._chunks,
@@ -122,6 +124,7 @@ class _Shard:
             racy_window=run.policy.racy_window,
             now=lambda: run.clock().timestamp(),
             advance=self._advance,
+            parts=PartsOfRun(run, held, known, self._save_inside, anew=journal.anew),
         )
         self._links: dict[tuple[int, int], Content] = {}
         self._done = journal.done.rows
@@ -129,20 +132,22 @@ class _Shard:
         self._waiting = 0  # rows in `_results`
         self._told = 0  # bytes of this piece that progress knows of: those of large files, on the way
         self._saved_at = run.clock()
-        self._saved_packs = 0
         self._totals = journal.done.totals or dict.fromkeys(TOTALS, 0)
+        self._saved_bytes = self._totals["bytes"]
 
     def copy(self, piece: pa.Table) -> None:
         """Do one piece of the change set."""
-        rows = Rows(piece, self._run.session.id)
+        rows = self._rows = Rows(piece, self._run.session.id)
+        self._taken = 0
         self._reader.expect(rows.wanted())
         before, self._told = self._totals["bytes"], 0
         for row in range(rows.count):
+            self._row = row
             self._entry(rows, row)
-        for name, state in (("racy", State.RACY), ("vanished", State.VANISHED), ("denied", State.DENIED)):
-            self._totals[name] += rows.state.count(state)
-        self._results.append(rows.table())
-        self._waiting += rows.count
+            if self._totals["bytes"] - self._saved_bytes >= JOURNAL_BYTES:
+                self._take(row + 1)
+                self._save()
+        self._take(rows.count)
         self._run.progress.advance(files=rows.count, bytes=max(self._totals["bytes"] - before - self._told, 0))
         if self._due():
             self._save()
@@ -189,17 +194,29 @@ class _Shard:
         self._told += count
         self._run.progress.advance(bytes=count)
 
+    def _take(self, stop: int) -> None:
+        """The rows of this piece before `stop` are done."""
+        rows, start, self._taken = self._rows, self._taken, stop
+        if start == stop:
+            return
+        for name, state in (("racy", State.RACY), ("vanished", State.VANISHED), ("denied", State.DENIED)):
+            self._totals[name] += rows.state[start:stop].count(state)
+        self._results.append(rows.table().slice(start, stop - start))
+        self._waiting += stop - start
+
     def _due(self) -> bool:
-        return (
-            self._writer.packs_written - self._saved_packs >= JOURNAL_PACKS
-            or self._waiting >= JOURNAL_ROWS
-            or (self._run.clock() - self._saved_at).total_seconds() >= JOURNAL_SECONDS
-        )
+        passed = (self._run.clock() - self._saved_at).total_seconds()
+        return self._waiting >= JOURNAL_ROWS or passed >= JOURNAL_SECONDS
+
+    def _save_inside(self) -> None:
+        """Save in the middle of a large file, with all rows before it."""
+        self._take(self._row)
+        self._save()
 
     def _save(self, *, last: bool = False) -> Ref:
         self._chunks.flush()
         packs = self._writer.drain()
         self._done += self._waiting
         results, self._results, self._waiting = self._results, [], 0
-        self._saved_at, self._saved_packs = self._run.clock(), self._writer.packs_written
+        self._saved_at, self._saved_bytes = self._run.clock(), self._totals["bytes"]
         return self._journal.save(self._done, self._totals, results, packs, last=last)

@@ -6,13 +6,14 @@ import struct
 from collections.abc import Callable
 from typing import NamedTuple
 
-from moraine.engine.chunking import Chunking, Cutter
+from moraine.engine.chunking import HEAD, Chunking, Cutter
 from moraine.engine.digests import file_digest
 from moraine.engine.footers import Footer, TableFacts
 from moraine.model.entry import Kind, State
 from moraine.repository.sealing import ChunkWriter
 from moraine.sources.base import Attributes, OpenFile, Reader, Stamp
 from moraine.steps.copy_chunks import NewChunks
+from moraine.steps.copy_parts import FileParts, PartsOfRun
 
 ATTEMPTS = 4  # a file that changes under every one of them is stored as it was read last
 _CLOCK_EVERY = 64  # files; an older reading of the clock only makes more files count as racy
@@ -49,6 +50,7 @@ class FileReader:
         racy_window: float,
         now: Callable[[], float],
         advance: Callable[[int], None],
+        parts: PartsOfRun,
     ) -> None:
         self._reader = reader
         self._chunks = chunks
@@ -59,6 +61,7 @@ class FileReader:
         self._window = racy_window
         self._now = now
         self._advance = advance
+        self._parts = parts
         self._empty = file_digest([], id_key)
         self._clock_in = 0
         self._racy_from = 0  # ns: a file that changed since then may change again within the same tick
@@ -73,11 +76,14 @@ class FileReader:
                 extents = file.extents()
                 stored = stamp.size if extents is None else sum([length for _, length in extents])
                 footer = Footer(name)
+                ids: list[bytes] | None = None
                 if stored <= self._small:
-                    ids, got = None, self._chunks.read(file, stored)
+                    got = self._chunks.read(file, stored)
                     footer.take(self._chunks.at_hand(got))
                 else:
-                    ids, got = self._large_file(file, stored, footer)
+                    parts = self._parts.of(directory, name, stamp, extents, racy_from)
+                    got = self._large_file(file, stored, parts, footer)
+                    ids, racy_from = parts.ids, parts.racy_from
                 # While the file is open, a source may read its attributes through it: cheaper than by name.
                 attributes = self._reader.attributes(directory, name, Kind.FILE, uid, gid)
                 still = file.finish() == stamp and got == stored
@@ -87,8 +93,20 @@ class FileReader:
             if still or attempt == ATTEMPTS:
                 break
         racy = not still or stamp != listed or stamp.mtime_ns >= racy_from or stamp.ctime_ns >= racy_from
-        state = State.RACY if racy else State.OK
         facts = footer.facts() if extents is None else None  # the bytes of a sparse file came without its holes
+        return self._content(ids, extents, got, State.RACY if racy else State.OK, stamp, attributes, facts)
+
+    def _content(
+        self,
+        ids: list[bytes] | None,
+        extents: Extents | None,
+        got: int,
+        state: int,
+        stamp: Stamp,
+        attributes: Attributes,
+        facts: TableFacts | None,
+    ) -> Content:
+        """What was read, as columns; without `ids` it is the small file that was read last."""
         if ids is None and extents is None:
             digest = self._chunks.keep(got) if got else self._empty
             return Content(digest, None, None, got, state, stamp, attributes, facts)
@@ -98,13 +116,20 @@ class FileReader:
         several = ids if len(ids) > 1 else None
         return Content(file_digest(ids, self._key), several, packed, size, state, stamp, attributes, facts)
 
-    def _large_file(self, file: OpenFile, stored: int, footer: Footer) -> tuple[list[bytes], int]:
+    def _large_file(self, file: OpenFile, stored: int, parts: FileParts, footer: Footer) -> int:
+        """Read what its parts do not hold yet; how many stored bytes the file has had."""
         self._clock_in = 0
-        ids: list[bytes] = []
-        total = fill = 0
+        fill, total = 0, parts.end
         cutter: Cutter | None = None
         block = self._writer.block()
         try:
+            if total:
+                head = block.view[: _fill(file, block.view[:HEAD], stored)]
+                cutter = self._chunking.choose(head)
+                footer.take(head)
+                file.skip(total - HEAD)
+                footer.skip(total - HEAD)
+                self._advance(total)
             while True:
                 count = _fill(file, block.view[fill : self._span(cutter)], stored - total)
                 self._advance(count)
@@ -117,9 +142,10 @@ class FileReader:
                     if not last and cutter.span > fill:
                         continue
                 ends = cutter.cut(block.view[:fill], last)
-                ids += self._chunks.store(block, ends)
+                begin = total - fill
+                parts.add(self._chunks.store(block, ends), [begin + end for end in ends])
                 if last:
-                    return ids, total
+                    return total
                 block, old = self._writer.block(), block
                 done = ends[-1]
                 block.view[: fill - done] = old.view[done:fill]

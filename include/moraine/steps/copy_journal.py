@@ -1,8 +1,8 @@
 """What a copy shard has done so far, saved every few minutes, so that a retry goes on from there.
 
 A shard's files begin with `copy/<shard>/`. Each journal entry tells everything up to a row of the change set, so the
-furthest one is enough; the last one is the shard's outcome. Packs carry the shard's number in their names: whatever an
-attempt had uploaded after its last entry is found again by listing.
+newest whole one is enough; the last one is the shard's outcome. Packs carry the shard's number in their names:
+whatever an attempt had uploaded after its last entry is found again by listing.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ class Journal:
         self._folder = _folder(shard)
         self._name = run.unique(f"{self._folder}copy")
         self._saved = 0
+        self.anew = False  # an attempt has finished already
         self.done = Done(shard, changes)
 
     def resume(self, known: KnownIds) -> None:
@@ -61,11 +62,12 @@ class Journal:
         names = self._run.work.list(self._folder)
         refused = self._refused(names)
         stored = {info.key: info.size for info in self._own_packs() if info.key not in refused}
-        if not any(done.changes == self.done.changes for done in self._noted(names, _OUTCOME)):
-            for entry in self._noted(names, _ENTRY):
-                whole = all(pack["key"] in stored for pack in entry.packs)
-                if whole and entry.changes == self.done.changes and entry.rows > self.done.rows:
-                    self.done = entry
+        self.anew = any(done.changes == self.done.changes for done in self._noted(names, _OUTCOME))
+        if not self.anew:
+            newest_first = self._noted(sorted(names, reverse=True), _ENTRY)
+            mine = (entry for entry in newest_first if entry.changes == self.done.changes)
+            whole = (entry for entry in mine if all(pack["key"] in stored for pack in entry.packs))
+            self.done = next(whole, self.done)
         for ref in self.done.locations:
             _learn(known, self._run.work.load_table(ref, ["id"]))
         self._adopt(known, stored)
@@ -76,7 +78,7 @@ class Journal:
         """Note that all rows up to `rows` are done, and where their chunks are; the new entry, or the outcome."""
         done = self.done
         done.rows = rows
-        name = f"{self._name}-{self._saved:04d}"
+        name = f"{self._name}-{self._saved:06d}"
         self._saved += 1
         if results:
             done.results.append(self._run.work.save_table(f"{name}-results", _joined(results)))
@@ -112,7 +114,7 @@ class Journal:
     def _noted(self, names: list[str], kind: str) -> Iterator[Done]:
         for name in names:
             if name.endswith(kind):
-                yield Done(**self._run.work.load_json(self._run.work.ref(name)))
+                yield Done(**self._run.work.read_json(name))
 
     def _own_packs(self) -> Iterator[ObjectInfo]:
         mark = _mark(self.done.shard)
@@ -121,7 +123,7 @@ class Journal:
         return (info for info in listed if info.key[len(prefix) + 10 : len(prefix) + 13] == mark)
 
     def _refused(self, names: list[str]) -> set[str]:
-        documents = [self._run.work.load_json(self._run.work.ref(name)) for name in names if name.endswith(_REFUSED)]
+        documents = [self._run.work.read_json(name) for name in names if name.endswith(_REFUSED)]
         return {key for document in documents for key in document["packs"]}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -20,6 +20,7 @@ from moraine.steps.run import Run
 from moraine.steps.suspects import paths_again
 
 RENAME_ROWS = 1 << 20
+Lens = Callable[[Iterator[pa.Table]], Iterator[pa.Table]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +32,13 @@ class Diffed:
     counts: dict[str, int] = field(default_factory=dict)
 
 
-def diff_entries(run: Run, listed: Sequence[Listed]) -> Diffed:
+def diff_entries(run: Run, listed: Sequence[Listed], *, through: Lens | None = None) -> Diffed:
     """Find what has changed since the parent snapshot, and plan who copies what.
+
+    Args:
+        run: the run.
+        listed: the source, in parts.
+        through: how the parent's rows are looked at.
 
     Raises:
         SessionGone: an inventory has been swept.
@@ -55,7 +61,8 @@ def diff_entries(run: Run, listed: Sequence[Listed]) -> Diffed:
         total_files=counts["entries"],
     )
     tally = _Tally(counts, parent)
-    changes = run.work.save_pieces(run.unique("changes/all"), _planned(run, listed, parent, planner, tally))
+    differences = _differences(run, listed, parent, through)
+    changes = run.work.save_pieces(run.unique("changes/all"), _planned(differences, parent, planner, tally))
     run.progress.finish("diff")
     return Diffed(changes, tuple(planner.shards()), counts)
 
@@ -67,9 +74,8 @@ def _parent(run: Run) -> Snapshot | None:
 
 
 def _planned(
-    run: Run, listed: Sequence[Listed], parent: Snapshot | None, planner: Planner, tally: _Tally
+    differences: Iterator[pa.Table], parent: Snapshot | None, planner: Planner, tally: _Tally
 ) -> Iterator[tuple[int, pa.Table]]:
-    differences = _differences(run, listed, parent)
     # Rename labels look back as well as forward, so a night's changes are held before they go on; beyond a million
     # rows they stream through without that label.
     held: list[pa.Table] = []
@@ -89,14 +95,16 @@ def _gone(changes: pa.Table) -> pa.Table:
     return changes.select(["inode", "size", "mtime", "mtime_ns"]).filter(pa.array(mask))
 
 
-def _differences(run: Run, listed: Sequence[Listed], parent: Snapshot | None) -> Iterator[pa.Table]:
+def _differences(
+    run: Run, listed: Sequence[Listed], parent: Snapshot | None, through: Lens | None
+) -> Iterator[pa.Table]:
     compared = run.policy.source.compare
     again = paths_again(run.repository, run.policy.policy, run.session.parent)
     rules = Rules(compared.ctime, compared.inode, run.policy.rehash, again, all_again=again is None)
     rng = np.random.default_rng(list(run.session.id.encode()))
     inventory = merged([Cursor(run.work.load_pieces(part.inventory)) for part in listed])
     known = run.repository.manifest(parent).tables() if parent else iter(())
-    for found, before in aligned(Cursor(inventory), Cursor(known)):
+    for found, before in aligned(Cursor(inventory), Cursor(through(known) if through else known)):
         changes = compare(found, before, rules, run.session.id, rng)
         if changes.num_rows:
             yield changes

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import psutil
 
@@ -47,7 +48,7 @@ def run_application(
 
     Args:
         application: what to run.
-        root: the drill's place, for its output and the record of its processes.
+        root: the drill's place, for its output.
         tree: what was restored; it is started there.
         environ: all the variables it sees, besides MORAINE_ROOT, HOME and TMPDIR.
         import_path: where a callable is imported from.
@@ -63,20 +64,7 @@ def run_application(
     began = time.monotonic()
     log = root / "application.log"
     with log.open("wb") as output:
-        try:
-            started = subprocess.Popen(
-                words,
-                cwd=tree,
-                env=variables,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise ConfigError(
-                f"drill.run cannot be started: {words[0]}: {error.strerror}", hint="is it installed on the workers?"
-            ) from error
+        started = _start(words, tree, variables, output)
         try:
             code: int | None = started.wait(timeout=application.timeout.total_seconds())
         except subprocess.TimeoutExpired:
@@ -106,6 +94,23 @@ def _looks_at(process: psutil.Process, tree: str) -> bool:
         return bool(process.status() != psutil.STATUS_ZOMBIE and process.environ().get(_ROOT) == tree)
     except psutil.Error:
         return False  # gone meanwhile, or another user's
+
+
+def _start(words: list[str], tree: Path, variables: dict[str, str], output: IO[bytes]) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
+            words,
+            cwd=tree,
+            env=variables,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise ConfigError(
+            f"drill.run cannot be started: {words[0]}: {error.strerror}", hint="is it installed on the workers?"
+        ) from error
 
 
 def _words(application: Application, tree: Path) -> list[str]:

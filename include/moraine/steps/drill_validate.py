@@ -78,7 +78,7 @@ def _content(repository: Repository, picked: Picked, place: DrillPlace, part: Pa
     checks = [
         _check("files", part["files"], found.files, "; ".join(named)),
         _check("bytes", part["bytes"], found.bytes, ""),
-        _check("content digests", found.files, found.equal - differing, "; ".join(wrong[:_NAMED])),
+        _check("content digests", part["files"], found.equal - differing, "; ".join(wrong[:_NAMED])),
     ]
     again = named_again(missing + [os.fsencode(path) for path in wrong])
     return {"checks": [check.to_dict() for check in checks], "not_proven": [], "again": again}

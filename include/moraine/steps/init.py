@@ -31,7 +31,7 @@ def init_repository(
             f"{store.url} is a repository already", hint="use it as it is, or choose another address"
         )
     secret = passphrase() if passphrase else None
-    found = probe_store(store, entropy)
+    found = probe_store(store, entropy, clock)
     return Repository.create(
         store, passphrase=secret, now=clock(), entropy=entropy, capabilities=found.to_dict(), label=label
     )

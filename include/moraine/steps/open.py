@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from moraine.engine.coverage import on_time_until
+from moraine.errors import CommitRefused
 from moraine.model.log import LogState, Session
 from moraine.model.policy import Policy
 from moraine.model.progress import Progress
@@ -60,7 +62,7 @@ def open_run(
     source.probe()
     now = clock()
     repository.log.refresh()
-    _abandon_stale(repository, policy, clock)
+    abandon_stale(repository, now - ABANDON_AFTER, clock, policy.policy)
     session_id = repository.new_id(now)
     opened: list[Session] = []
 
@@ -69,9 +71,11 @@ def open_run(
         if before:
             # What is listed from here on is of the present: the session must not date it back to its first attempt.
             again = replace(before, attempt=before.attempt + 1, host=host, holder=holder)
-            return replace(again, window=window, late=late, opened_at=now)
+            again = replace(again, window=window, late=late, opened_at=now)
+            return replace(again, parent=_newest(state, policy)) if policy.destination else again
         parents = state.live(policy.policy)
-        if not late and now >= on_time_until(window):  # read from a source's history: compared with what was before it
+        # Read from a source's history: compared with what was before it. A mirror has one state, the newest.
+        if not late and now >= on_time_until(window) and not policy.destination:
             parents = [record for record in parents if record.window.end <= window.end] or parents
         parent = max(parents, key=lambda s: (s.window.end, s.captured_at)).id if parents else None
         return Session(
@@ -97,9 +101,29 @@ def open_run(
     )
 
 
-def _abandon_stale(repository: Repository, policy: Policy, clock: Clock) -> None:
-    """Sessions of this policy that nobody has gone on with for two weeks are given up, in the log."""
-    now = clock()
-    for session in list(repository.state.sessions.values()):
-        if session.policy == policy.policy and now - session.opened_at > ABANDON_AFTER:
-            repository.log.append("abandon-session", {"session": session.id, "reason": "stale"}, now=now)
+def stale_sessions(repository: Repository, before: datetime, policy: str | None = None) -> list[str]:
+    """Open sessions, of one policy or of all, whose newest attempt began before that time."""
+    sessions = repository.state.sessions.values()
+    return [s.id for s in sessions if s.opened_at < before and policy in (None, s.policy)]
+
+
+def abandon_stale(repository: Repository, before: datetime, clock: Clock, policy: str | None = None) -> list[str]:
+    """Give such sessions up, in the log: they can neither go on nor commit any more. Their ids."""
+    abandoned = []
+    for session in stale_sessions(repository, before, policy):
+
+        def validate(state: LogState, session: str = session) -> None:
+            found = state.sessions.get(session)
+            if found is None or found.opened_at >= before:
+                raise CommitRefused(f"session {session} has ended or gone on meanwhile", hint="nothing to do")
+
+        body = {"session": session, "reason": "stale"}
+        with suppress(CommitRefused):
+            repository.log.append("abandon-session", body, now=clock(), validate=validate)
+            abandoned.append(session)
+    return abandoned
+
+
+def _newest(state: LogState, policy: Policy) -> str | None:
+    live = state.live(policy.policy)
+    return max(live, key=lambda s: (s.window.end, s.captured_at)).id if live else None

@@ -16,6 +16,7 @@ from moraine.model.entry import Kind
 from moraine.model.progress import NoProgress, Progress
 from moraine.repository.repository import Repository
 from moraine.sources.target import Code, Notes, Target, TargetWriter, Verdict
+from moraine.steps.mirror_content import MirrorContent
 from moraine.steps.restore_content import ContentWriter
 from moraine.steps.restore_judge import LINK, WRITTEN, Verdicts
 from moraine.steps.restore_plan import RestorePlan, planned
@@ -97,7 +98,9 @@ class _Execution:
         self._writer = writer
         self._progress = progress
         self._several = np.unique(plan.links)  # rows that are, or lead, further names of a file
-        self._content = ContentWriter(repository, writer, progress)
+        self._content: ContentWriter | MirrorContent = ContentWriter(repository, writer, progress)
+        if repository.mirror:
+            self._content = MirrorContent(repository, repository.mirror, writer, progress, plan.snapshot.captured_at)
         self._waiting: list[tuple[pa.Table, Verdicts]] = []
         self._folders: list[tuple[Window, Verdicts]] = []
         self._names: list[tuple[Window, Verdicts, Numbers]] = []  # of files with several: window, verdicts, row numbers

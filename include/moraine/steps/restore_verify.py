@@ -13,6 +13,7 @@ from moraine.model.entry import Kind, join_path
 from moraine.model.progress import NoProgress, Progress
 from moraine.repository.repository import Repository
 from moraine.sources.target import Code, Content, Notes, Target, TargetReader
+from moraine.steps.mirror_verify import difference
 from moraine.steps.restore_content import Pieces, find_pieces
 from moraine.steps.restore_judge import HERE, LINK
 from moraine.steps.restore_plan import RestorePlan, planned
@@ -51,6 +52,8 @@ def verify_restored(
     window = Window(rows)
     window = window.take((window.kind == Kind.FILE) & window.valid("digest"))
     files = size = 0
+    if repository.mirror:
+        return _verify_whole(repository, target, window.table, notes, progress)
     if len(window):
         pieces = find_pieces(window, repository.index, repository.keyring.chunk_id(b""))
         with target.reader() as reader:
@@ -59,6 +62,21 @@ def verify_restored(
                 files, size = files + 1, size + read
                 progress.advance(files=1, bytes=read)
     return Verified(files, size, notes)
+
+
+def _verify_whole(
+    repository: Repository, target: Target, table: pa.Table, notes: Notes, progress: Progress
+) -> Verified:
+    """As `verify_restored`, of a mirror: its files are not cut."""
+    size = 0
+    with target.reader() as reader:
+        for row in table.select(COLUMNS).to_pylist():
+            wrong = difference(row, reader.open, repository)
+            if wrong:
+                notes.add(Code.DIFFERS, join_path(row["dir"], row["name"]), f"{wrong} in the target")
+            size += row["size"]
+            progress.advance(files=1, bytes=row["size"])
+    return Verified(table.num_rows, size, notes)
 
 
 def verify_plan(plan: RestorePlan, repository: Repository, target: Target, notes: Notes, progress: Progress) -> int:

@@ -13,6 +13,7 @@ from moraine.repository.keys import Entropy
 from moraine.repository.repository import Repository
 from moraine.repository.work import WorkFiles
 from moraine.sources.base import Source
+from moraine.sources.mirror import Mirror
 from moraine.stores.base import Store
 
 Clock = Callable[[], datetime]
@@ -30,6 +31,11 @@ class Run:
     clock: Clock
     entropy: Entropy
     progress: Progress = field(default_factory=NoProgress)
+
+    @property
+    def mirror(self) -> Mirror | None:
+        """Where the policy's destination is one."""
+        return self.repository.mirror
 
     def unique(self, name: str) -> str:
         """A name for a working file that no other attempt uses."""

@@ -6,18 +6,20 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from moraine.errors import AccessDenied, ObjectExists, ObjectNotFound, ReadOnlyStore, StoreUnfit
+from moraine.errors import AccessDenied, ObjectExists, ObjectNotFound, ReadOnlyStore, StoreError, StoreUnfit
 from moraine.stores.base import Store
 
 PREFIX = "probe/"
 _RACERS = 8
+_MOST_SKEW = timedelta(minutes=5)
 
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What the probe saw; `moraine.json` records it. A repository needs everything but `delete`."""
+    """What the probe saw; `moraine.json` records it. A repository needs everything but the last two."""
 
     create_only: bool  # a put never replaces an object
     create_race: bool  # of puts at the same time one wins, and its bytes are there
@@ -25,6 +27,7 @@ class Capabilities:
     list_order: bool  # byte order of keys, `after` respected
     read_after_write: bool  # what was put is seen at once, by get and list
     delete: bool  # these credentials may delete
+    flat_keys: bool  # `a` may stand beside `a/b`: no matter for a repository
     notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -32,8 +35,12 @@ class Capabilities:
         return {**asdict(self), "notes": list(self.notes)}
 
 
-def probe_store(store: Store, entropy: Callable[[int], bytes]) -> Capabilities:
+def probe_store(
+    store: Store, entropy: Callable[[int], bytes], clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+) -> Capabilities:
     """Try the calls that a repository relies on, with objects under `probe/` that are deleted again.
+
+    What the store cannot do, though a repository can do without it, is said in the notes.
 
     Raises:
         StoreUnfit: a call did not do what the repository relies on.
@@ -44,6 +51,8 @@ def probe_store(store: Store, entropy: Callable[[int], bytes]) -> Capabilities:
     probe.create_race()
     probe.range_reads()
     probe.listing()
+    probe.compare_clocks(clock)
+    flat_keys = probe.flat_keys()
     delete = probe.clean_up()
     if probe.broken:
         raise StoreUnfit(
@@ -51,7 +60,7 @@ def probe_store(store: Store, entropy: Callable[[int], bytes]) -> Capabilities:
             hint="use a store, or a version of its server, that passes; nothing but the probe was written",
             broken=sorted(probe.broken),
         )
-    return Capabilities(True, True, True, True, True, delete, tuple(probe.notes))
+    return Capabilities(True, True, True, True, True, delete, flat_keys, tuple(probe.notes))
 
 
 class _Probe:
@@ -59,6 +68,8 @@ class _Probe:
         self._store = store
         self._first = start + "-b"  # written first, listed last
         self._raced = start + "-B"
+        self._beside = start + "-d"
+        self._written = [self._first, self._raced]
         self._content = b"moraine probe " + start.encode()
         self.broken: dict[str, str] = {}
         self.notes: list[str] = []
@@ -111,13 +122,36 @@ class _Probe:
         if keys != sorted(keys) or rest != [key for key in keys if key > self._raced]:
             self.broken["list_order"] = "a listing was not in byte order of keys"
 
+    def compare_clocks(self, clock: Callable[[], datetime]) -> None:
+        ahead = self._store.head(self._first).modified - clock()
+        if abs(ahead) > _MOST_SKEW:
+            minutes = round(abs(ahead) / timedelta(minutes=1))
+            self.notes.append(
+                f"the store's clock is {minutes:,} minutes {'ahead of' if ahead > timedelta(0) else 'behind'} this"
+                " machine's: set them right before ages of objects are relied on"
+            )
+
+    def flat_keys(self) -> bool:
+        try:
+            for key in (self._beside + "/e", self._beside):
+                self._store.put(key, self._content)
+                self._written.append(key)
+        except StoreError:
+            if self._store.url.startswith("s3://"):  # of a directory nobody expects anything else
+                self.notes.append(
+                    "this server takes keys for paths of files: no object `a` can stand beside `a/b`. A repository does"
+                    " without; a bucket that has such keys can neither be mirrored nor restored to it"
+                )
+            return False
+        return True
+
     def clean_up(self) -> bool:
         try:
-            for key in (self._first, self._raced):
+            for key in self._written:
                 self._store.delete(key)
         except (AccessDenied, ReadOnlyStore):
             self.notes.append(
-                f"these credentials cannot delete: {self._first} and {self._raced} stay; prune needs others"
+                f"these credentials cannot delete: objects stay under {PREFIX}; sweep and prune need others"
             )
             return False
         if self._get(self._first) is not None:

@@ -1,4 +1,7 @@
-"""Patience with a store: passing failures are tried again for a while, ambiguous ones are cleared up."""
+"""Patience with a store: passing failures are tried again for a while, ambiguous ones are cleared up.
+
+A pause between attempts holds no turn of the pace: others go on meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from typing import TypeVar
 
 from moraine.errors import MoraineError, ObjectExists, Transient
 from moraine.stores.base import Buffer, ObjectInfo, Store
+from moraine.stores.pace import Pace
 
 T = TypeVar("T")
 
@@ -30,8 +34,9 @@ class Patience:
 class RetryingStore:
     """A store that meets transient errors of another with patience."""
 
-    def __init__(self, inner: Store, patience: Patience) -> None:
+    def __init__(self, inner: Store, patience: Patience, pace: Pace | None = None) -> None:
         self.inner = inner
+        self.pace = pace or Pace()
         self._patience = patience
 
     @property
@@ -41,7 +46,7 @@ class RetryingStore:
 
     def put(self, key: str, data: Buffer) -> None:
         """Create an object; it may be there already when an answer of ours got lost and the bytes are the same."""
-        trial = _Trial(self._patience)
+        trial = _Trial(self._patience, self.pace)
 
         def attempt() -> None:
             try:
@@ -54,25 +59,25 @@ class RetryingStore:
 
     def get(self, key: str) -> bytes:
         """The whole object."""
-        return _Trial(self._patience).run(lambda: self.inner.get(key))
+        return _Trial(self._patience, self.pace).run(lambda: self.inner.get(key))
 
     def get_range(self, key: str, start: int, length: int) -> bytes:
         """A part of it."""
-        return _Trial(self._patience).run(lambda: self.inner.get_range(key, start, length))
+        return _Trial(self._patience, self.pace).run(lambda: self.inner.get_range(key, start, length))
 
     def head(self, key: str) -> ObjectInfo:
         """Size and time."""
-        return _Trial(self._patience).run(lambda: self.inner.head(key))
+        return _Trial(self._patience, self.pace).run(lambda: self.inner.head(key))
 
     def list(self, prefix: str, *, after: str | None = None) -> Iterator[ObjectInfo]:
         """Objects under `prefix`; a listing that breaks goes on after the last object seen."""
-        trial = _Trial(self._patience)
+        trial = _Trial(self._patience, self.pace)
         while True:
             try:
                 for info in self.inner.list(prefix, after=after):
                     after = info.key
                     if trial.failures:
-                        trial = _Trial(self._patience)
+                        trial = _Trial(self._patience, self.pace)
                     yield info
                 return
             except MoraineError as error:
@@ -80,21 +85,23 @@ class RetryingStore:
 
     def delete(self, key: str) -> None:
         """Remove an object."""
-        _Trial(self._patience).run(lambda: self.inner.delete(key))
+        _Trial(self._patience, self.pace).run(lambda: self.inner.delete(key))
 
 
 class _Trial:
     """One call and its repetitions."""
 
-    def __init__(self, patience: Patience) -> None:
+    def __init__(self, patience: Patience, pace: Pace) -> None:
         self._patience = patience
+        self._pace = pace
         self._deadline = 0.0
         self.failures = 0
 
     def run(self, call: Callable[[], T]) -> T:
         while True:
             try:
-                return call()
+                with self._pace.request():
+                    return call()
             except MoraineError as error:
                 self.pause(error)
 

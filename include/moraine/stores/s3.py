@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -74,7 +75,8 @@ class S3Store:
         endpoint_url: str | None = None,
         root_certificate: bytes | None = None,
     ) -> None:
-        check_prefix(prefix and prefix + "/")
+        # A whole store may be hidden, as that of a mirror is; names in it are not.
+        check_prefix(prefix and re.sub(r"(^|/)\.", r"\1", prefix) + "/")
         self.url = f"s3://{bucket}/{prefix}".removesuffix("/")
         self._connect = _connector(bucket, prefix, region, endpoint_url or _aws_endpoint(region), root_certificate)
         self._renew = renew

@@ -30,10 +30,14 @@ _PASSING_CODES = {"RequestTimeout", "SlowDown", "OperationAborted", "Conditional
 _FULL_CODES = {"QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded"}
 _EXPIRED_CODES = {"ExpiredToken", "ExpiredTokenException", "InvalidToken"}
 _OUTDATED_CODES = _EXPIRED_CODES | {"InvalidAccessKeyId"}
+# Said with 400, or by versitygw with 404, which must not pass for an object that is not there.
+_KEY_CODES = _OUTDATED_CODES | {"XAdminUserNotFound"}
+_PATH_CODES = {"ObjectParentIsFile", "ExistingObjectIsDirectory"}  # versitygw, with 409
 _HINTS = {
     "RequestTimeTooSkewed": "set this machine's clock",
     "ExpiredToken": "the credentials have expired: renew them",
     "InvalidAccessKeyId": "the server does not know this access key",
+    "XAdminUserNotFound": "the server does not know this access key",
     "SignatureDoesNotMatch": "the secret key does not belong to the access key",
 }
 
@@ -70,8 +74,10 @@ def _kind(
         return StoreError, "make the bucket first, or correct its name or the endpoint"
     if code in _FULL_CODES or status == 507:
         return StoreFull, "free space or raise the quota"
-    if status in _DENIED or code in _EXPIRED_CODES or type(error).__name__ == "UnauthenticatedError":
+    if status in _DENIED or code in _KEY_CODES or type(error).__name__ == "UnauthenticatedError":
         return AccessDenied, _HINTS.get(code, _denied_hint(verb))
+    if code in _PATH_CODES:
+        return StoreError, "this server keeps objects as files: no object `a` can stand beside `a/b`"
     if status in (409, 412) and verb == "write":
         return ObjectExists, None
     if status == 404:

@@ -15,7 +15,7 @@ import sys
 from base64 import urlsafe_b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
@@ -27,9 +27,10 @@ USER = "admin"
 
 @dataclass(frozen=True)
 class AirflowHome:
-    """The home of one checkout."""
+    """The home of one checkout; `settings` (`scheduler.parallelism` → value) overrule everything else."""
 
     root: Path = ROOT
+    settings: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def path(self) -> Path:
@@ -54,7 +55,7 @@ class AirflowHome:
         others = [part for part in kept.get("PYTHONPATH", "").split(os.pathsep) if part not in ("", include)]
         direct = ",".join(filter(None, [kept.get("no_proxy") or kept.get("NO_PROXY"), "localhost", "127.0.0.1"]))
         path = {"PYTHONPATH": os.pathsep.join([include, *others]), "NO_PROXY": direct, "no_proxy": direct}
-        return {**kept, **path, **self._settings(), **(_addresses(port) if port else {})}
+        return {**kept, **path, **self._settings(), **(_addresses(port) if port else {}), **self._overruling()}
 
     def prepare(self, inherited: Mapping[str, str]) -> None:
         """Make folders, secrets and database, each once; safe to call from several processes."""
@@ -104,6 +105,9 @@ class AirflowHome:
             "SCARF_ANALYTICS": "false",
         }
 
+    def _overruling(self) -> dict[str, str]:
+        return dict(map(_variable, self.settings, self.settings.values()))
+
     def _secrets(self) -> dict[str, str]:
         content: dict[str, str] = json.loads((self.path / "secrets.json").read_text())
         return content
@@ -136,6 +140,19 @@ def _addresses(port: int) -> dict[str, str]:
         "AIRFLOW__API__PORT": str(port),
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
     }
+
+
+def setting(text: str) -> tuple[str, str]:
+    """`SECTION.KEY=VALUE`, as a flag gives it, taken apart."""
+    name, _, value = text.partition("=")
+    return name, value
+
+
+def _variable(name: str, value: str) -> tuple[str, str]:
+    section, dot, key = name.partition(".")
+    if not (section and dot and key):
+        raise ConfigError(f"{name!r} is no setting of Airflow", hint="write SECTION.KEY=VALUE")
+    return f"AIRFLOW__{section.upper()}__{key.upper()}", value
 
 
 def write_private(file: Path, text: str) -> None:

@@ -8,6 +8,7 @@ clearly that it is gone.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -92,47 +93,57 @@ def list_(policy: str, opened: Json, shard: Json) -> Json:
 
 def diff(policy: str, opened: Json, listed: Any) -> Json:
     """Compare with the parent snapshot, and split the copy."""
-    from moraine.steps.diff import diff_entries
     from moraine.steps.list import Listed
+    from moraine.steps.mirror_diff import drift_report, drift_sentence
+    from moraine.steps.route import steps_of
 
     run = Bench.of(policy).resume(opened)
-    return asdict(diff_entries(run, [Listed(**part) for part in listed[:]]))
+    diffed = steps_of(run.policy).diff(run, [Listed(**part) for part in listed[:]])
+    drift = drift_sentence(drift_report(run)) if run.mirror else ""
+    if drift:
+        log.warning("somebody else has changed the mirror: %s", drift)
+    return asdict(diffed)
 
 
 def gate(policy: str, opened: Json, diffed: Json) -> Json:
     """Refuse what looks like an accident."""
-    from moraine.steps.gate import gate_changes
+    from moraine.steps.route import steps_of
 
     run = Bench.of(policy).resume(opened)
     if parameter("allow_change"):
         log.warning("the gate was told to let everything through")
         return {"verdict": "allowed", "reasons": ()}
-    return asdict(gate_changes(run, _diffed(diffed)))
+    return asdict(steps_of(run.policy).gate(run, _diffed(diffed)))
 
 
 def copy(policy: str, opened: Json, diffed: Json, shard: Json) -> Json:
     """Copy one part of the changes."""
     from moraine.engine.plan import PlanShard
-    from moraine.steps.copy import copy_shard
+    from moraine.steps.route import steps_of
 
-    part = PlanShard(**shard)
-    return asdict(copy_shard(Bench.of(policy).resume(opened), diffed["changes"], part.number, planned=part))
+    part, run = PlanShard(**shard), Bench.of(policy).resume(opened)
+    copied = asdict(steps_of(run.policy).copy(run, diffed["changes"], part.number, planned=part))
+    return {**copied, "label": part.label, "changes": diffed["changes"]}  # `verify` is named like this too
 
 
-def verify(policy: str, opened: Json, copied: Json) -> Json:
+def verify(policy: str, opened: Json, diffed: Json, copied: Json) -> Json:
     """Read back what one copy task has written."""
-    from moraine.steps.verify import verify_shard
+    from moraine.steps.route import steps_of
 
-    return asdict(verify_shard(Bench.of(policy).resume(opened), copied["outcome"]))
+    if not _current([copied], diffed):
+        raise AirflowSkipException("written by an earlier attempt of this run, which had more to copy")
+    run = Bench.of(policy).resume(opened)
+    return {**asdict(steps_of(run.policy).verify(run, copied["outcome"])), "changes": diffed["changes"]}
 
 
 def commit(policy: str, opened: Json, diffed: Json, copied: Any, verified: Any) -> Json:
     """Make the snapshot a fact."""
-    from moraine.steps.commit import commit as execute
+    from moraine.steps.route import steps_of
 
     run = Bench.of(policy).resume(opened, committed=True)
-    outcomes, evidence = [part["outcome"] for part in copied[:]], [part["evidence"] for part in verified[:]]
-    committed = asdict(execute(run, _diffed(diffed), outcomes, evidence))
+    outcomes = [part["outcome"] for part in _current(copied[:], diffed)]
+    evidence = [part["evidence"] for part in _current(verified[:], diffed)]
+    committed = asdict(steps_of(run.policy).commit(run, _diffed(diffed), outcomes, evidence))
     event = get_current_context()["outlet_events"][snapshot_asset(policy)]
     event.extra = {name: committed[name] for name in EVENT}
     return committed
@@ -154,10 +165,13 @@ def prove(policy: str, committed: Json) -> Json:
 
 def retain(policy: str) -> Json:
     """Forget what the policy's rules no longer keep."""
-    from moraine.steps.retain import retain as execute
+    from moraine.steps.mirror_verify import retain_any
 
     bench = Bench.of(policy)
-    retained = execute(bench.repository, bench.policy, clock=now, dry_run=bool(parameter("retain_dry_run")))
+    done = retain_any(bench.repository, bench.policy, clock=now, dry_run=bool(parameter("retain_dry_run")))
+    for name in done.purged:
+        log.info("purged trash %s", name)
+    retained = done.retained
     for word, snapshots in (("keep", retained.kept), ("forget", retained.forgotten)):
         for item in snapshots:
             log.info("%s %s, window to %s: %s", word, item["snapshot"], item["window_end"], "; ".join(item["reasons"]))
@@ -179,6 +193,15 @@ def close(policy: str) -> Json:
     if not opened:
         return {"snapshot": None, "compacted": 0, "notes": ["no session was opened"]}
     return asdict(close_run(Bench.of(policy).repository, opened["session"], clock=now))
+
+
+def _current(parts: Iterable[Json], diffed: Json) -> list[Json]:
+    """The parts that belong to this change set.
+
+    A run that is opened anew may have fewer parts than before. Airflow takes those tasks out of the run, but what they
+    have returned stays, and comes along whenever all of it is asked for.
+    """
+    return [part for part in parts if part.get("changes") == diffed["changes"]]
 
 
 def _diffed(data: Json) -> Diffed:

@@ -8,22 +8,20 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable
 
 from moraine.errors import Cancelled, ConfigError, MoraineError
-from moraine.workflows.airflow_home import USER
 from moraine.workflows.databases import PostgreSQL, Redis
 from moraine.workflows.demo import prepare_demo
+from moraine.workflows.keep_up import keep_up, require_running, say_where, stopped_at_the_end
 from moraine.workflows.many_home import ManyHome, commands
 from moraine.workflows.services import Services, choose_port, end_left_over
-from moraine.workflows.up import SIGNALS, Api, ended_by_signals, wait_until_well
+from moraine.workflows.up import Api, add_settings, wait_until_well
 
 _BASES = 60.0  # seconds until PostgreSQL and Redis must answer
 _WORKERS = 120.0
-_BREATH = 5.0  # seconds before an ended service is started again
 
 
 def run(port: int | None, workers: int, settings: dict[str, str]) -> None:
@@ -47,27 +45,18 @@ def _run(home: ManyHome, port: int, workers: int) -> None:
     prepare_demo(home.root)
     bases = {"postgres": postgres.command(), "redis": redis.command()}
     services = Services(home.environment(os.environ, port=port), home.logs, bases, record)
-    with ended_by_signals():
-        try:
-            print(f"starting PostgreSQL and Redis; logs are in {home.logs}", flush=True)
-            postgres.prepare(home.password, home.logs / "postgres.log")
-            redis.prepare(home.password)
-            services.start()
-            _await(services, {"PostgreSQL": postgres.ready, "Redis": redis.ready}, _BASES)
-            print("bringing the metadata database up to date", flush=True)
-            home.prepare(os.environ)
-            services.commands = {**bases, **commands(home.path, workers)}
-            _start_airflow(services, Api(port, home.password), workers)
-            print(
-                f"\n  http://localhost:{port}    user {USER}, password {home.password}\n\nCtrl-C stops it", flush=True
-            )
-            _keep_up(services)
-        finally:
-            for number in SIGNALS:
-                signal.signal(number, signal.SIG_IGN)  # stopping is not to be stopped
-            print("stopping", flush=True)
-            services.stop()
-            print("stopped; no process is left", flush=True)
+    with stopped_at_the_end(services):
+        print(f"starting PostgreSQL and Redis; logs are in {home.logs}", flush=True)
+        postgres.prepare(home.password, home.logs / "postgres.log")
+        redis.prepare(home.password)
+        services.start()
+        _await(services, {"PostgreSQL": postgres.ready, "Redis": redis.ready}, _BASES)
+        print("bringing the metadata database up to date", flush=True)
+        home.prepare(os.environ)
+        services.commands = {**bases, **commands(home.path, workers)}
+        _start_airflow(services, Api(port, home.password), workers)
+        say_where(port, home.password)
+        keep_up(services)
 
 
 def _start_airflow(services: Services, api: Api, workers: int) -> None:
@@ -88,32 +77,13 @@ def _await(services: Services, wanted: dict[str, Callable[[], bool]], seconds: f
     deadline = time.monotonic() + seconds
     missing = dict(wanted)
     while missing:
-        if name := services.ended():
-            raise ConfigError(f"the {name} has ended", hint=f"its last words are in {services.log(name)}")
+        require_running(services)
         for name in [name for name, ready in missing.items() if ready()]:
             print(f"  {name} is ready", flush=True)
             del missing[name]
         if missing and time.monotonic() > deadline:
             raise ConfigError(f"not ready within {seconds:.0f} s: {', '.join(missing)}", hint=f"see {services.logs}")
         time.sleep(0.2)
-
-
-def _keep_up(services: Services) -> None:
-    while True:
-        time.sleep(1)
-        name = services.ended()
-        if name is None:
-            continue
-        if services.commands[name].base:
-            raise ConfigError(f"the {name} has ended", hint=f"its last words are in {services.log(name)}")
-        print(f"the {name} has ended; starting it again", flush=True)
-        time.sleep(_BREATH)
-        services.start_one(name)
-
-
-def _setting(text: str) -> tuple[str, str]:
-    name, _, value = text.partition("=")
-    return name, value
 
 
 def main() -> int:
@@ -125,9 +95,7 @@ def main() -> int:
     )
     parser.add_argument("--port", type=int, help="port of the web page (default: the first free one from 8080 on)")
     parser.add_argument("--workers", type=int, default=2, choices=range(1, 17), metavar="N", help="default: 2")
-    parser.add_argument(
-        "--set", type=_setting, action="append", default=[], metavar="SECTION.KEY=VALUE", help="a setting of Airflow"
-    )
+    add_settings(parser)
     arguments = parser.parse_args()
     try:
         run(arguments.port, arguments.workers, dict(arguments.set))

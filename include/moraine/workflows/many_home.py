@@ -6,10 +6,9 @@ Mirrors the environment of docker-compose.yaml, where a test compares the two. I
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from moraine.errors import ConfigError
 from moraine.workflows.airflow_home import AirflowHome
 from moraine.workflows.databases import NAME
 from moraine.workflows.services import COMMANDS, Command, airflow
@@ -20,11 +19,10 @@ LONGEST_TASK = "604800"  # seconds; what runs longer, the broker hands out a sec
 
 @dataclass(frozen=True)
 class ManyHome(AirflowHome):
-    """The home; `settings` (`scheduler.parallelism` → value) overrule everything else."""
+    """The home."""
 
     postgres_port: int = 0
     redis_port: int = 0
-    settings: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def path(self) -> Path:
@@ -46,7 +44,6 @@ class ManyHome(AirflowHome):
             "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
             "AIRFLOW__CORE__PARALLELISM": "16",
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"postgresql+psycopg2://{at}",
-            **dict(map(_variable, self.settings, self.settings.values())),
         }
 
 
@@ -59,10 +56,3 @@ def _worker(home: Path, name: str) -> Command:
     # One log folder serves all, so nobody has to ask a worker for its logs.
     here = ("--celery-hostname", f"{name}@%h", "--pid", str(home / f"{name}.pid"))
     return airflow("celery", "worker", "--skip-serve-logs", *here)
-
-
-def _variable(name: str, value: str) -> tuple[str, str]:
-    section, dot, key = name.partition(".")
-    if not (section and dot and key):
-        raise ConfigError(f"{name!r} is no setting of Airflow", hint="write SECTION.KEY=VALUE")
-    return f"AIRFLOW__{section.upper()}__{key.upper()}", value

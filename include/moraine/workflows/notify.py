@@ -47,8 +47,13 @@ def failure_notifiers(policy: Policy, *, of: str = "backup") -> list[Any]:
     return [notifier for notifier, one in zip(made, policy.notify, strict=True) if "failure" in one.on]
 
 
-def tell(policy: Policy, of: Literal["objective", "digest"], subject: str, text: str, context: Mapping[str, Any]) -> int:
-    """Tell whoever the policy names, now; how many. In templates `reason` is the text. Raises what a notifier raises."""
+def tell(
+    policy: Policy, of: Literal["objective", "digest"], subject: str, text: str, context: Mapping[str, Any]
+) -> int:
+    """Tell whoever the policy names, now; how many. In templates `reason` is the text.
+
+    Raises what a notifier raises.
+    """
     told = [one for one in policy.notify if of in one.on]
     for one in told:
         body = f"<pre>{escape(text)}</pre>"

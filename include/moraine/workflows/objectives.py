@@ -6,7 +6,7 @@ one that misses the policy's heartbeat.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -33,22 +33,18 @@ The same from outside of Airflow: `./moraine status --exit-code`.
 """
 
 
-def build_objectives_dag(policies: Sequence[Policy]) -> DAG:
-    """watch, once for each policy that promises something."""
+def build_objectives_dag(policies: Sequence[Policy]) -> DAG | None:
+    """watch, once for each policy that promises something; none where nobody does."""
     watched = [p.policy for p in policies if p.objectives.rpo or p.objectives.rto]
-    with _dag("objectives", "do the policies keep what they promise?", "*/15 * * * *", _PAGE) as dag:
-        if watched:
-            _mapped(watch, watched)
-    return dag
+    page = "do the policies keep what they promise?"
+    return _dag("objectives", page, "*/15 * * * *", _PAGE, watch, watched) if watched else None
 
 
-def build_digest_dag(policies: Sequence[Policy]) -> DAG:
-    """digest, once for each policy that wants one."""
+def build_digest_dag(policies: Sequence[Policy]) -> DAG | None:
+    """digest, once for each policy that wants one; none where nobody does."""
     wanted = [p.policy for p in policies if any("digest" in one.on for one in p.notify)]
-    with _dag("digest", "the week of each policy", "0 8 * * 1", "Tells the week to whom `notify` names.") as dag:
-        if wanted:
-            _mapped(digest, wanted)
-    return dag
+    page = "Tells the week to whom `notify` names."
+    return _dag("digest", "the week of each policy", "0 8 * * 1", page, digest, wanted) if wanted else None
 
 
 def watch(policy: str) -> Json:
@@ -95,8 +91,8 @@ def late_run(policy: str, context: Any = None) -> None:
 _WORDS = {"open": "missed", "escalated": "missed by far", "closed": "met again"}
 
 
-def _dag(name: str, description: str, cron: str, page: str) -> DAG:
-    return DAG(
+def _dag(name: str, description: str, cron: str, page: str, step: Callable[[str], Json], policies: list[str]) -> DAG:
+    with DAG(
         name,
         description=description,
         doc_md=page,
@@ -107,12 +103,12 @@ def _dag(name: str, description: str, cron: str, page: str) -> DAG:
         dagrun_timeout=timedelta(hours=1),
         default_args={**task_defaults("moraine"), **BACKUP_FIRST, "retries": 2},
         tags=["moraine", name],
-    )
-
-
-def _mapped(step: Any, policies: list[str]) -> None:
-    label = "{{ task.op_kwargs['policy'] }}"
-    task(task_id=step.__name__, multiple_outputs=False, map_index_template=label)(told(step)).expand(policy=policies)
+    ) as dag:
+        mapped = task(
+            task_id=step.__name__, multiple_outputs=False, map_index_template="{{ task.op_kwargs['policy'] }}"
+        )
+        mapped(told(step)).expand(policy=policies)
+    return dag
 
 
 def _repository(policy: str) -> Any:

@@ -93,11 +93,9 @@ def find_snapshot(repository: Repository) -> str:
 
 
 def _repository() -> Repository:
-    from moraine.workflows.connections import open_repository
+    from moraine.workflows.mirrors import open_policy_repository
 
-    repository = open_repository(find_policy(parameter("policy")).repository)
-    repository.log.refresh()
-    return repository
+    return open_policy_repository(find_policy(parameter("policy")))
 
 
 def _target(repository: Repository, snapshot: str) -> Target:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import ctypes
 import json
+import os
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -66,7 +68,9 @@ class Services:
                 self.start_one(name)
 
     def start_one(self, name: str) -> None:
-        """Start one service, also again after it has ended."""
+        """Start one service, also again after it has ended; what it has left behind is ended first."""
+        if name in self.running:
+            _end_session(self.running[name].pid)
         if sys.platform == "linux":
             ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         command = self.commands[name]
@@ -168,6 +172,14 @@ def _parents(process: psutil.Process) -> list[psutil.Process]:
         return list(process.parents())
     except psutil.NoSuchProcess:
         return []
+
+
+def _end_session(leader: int) -> None:
+    """Kill all below this process that belong to the session of an ended service: nobody looks after them any more."""
+    for process in psutil.Process().children(recursive=True):
+        with suppress(ProcessLookupError):
+            if os.getsid(process.pid) == leader:
+                _kill(process)
 
 
 def _kill(process: psutil.Process) -> None:

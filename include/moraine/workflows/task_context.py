@@ -46,13 +46,13 @@ class Bench:
     @classmethod
     def of(cls, name: str) -> Bench:
         """The bench of a policy, with this run's parameters applied."""
-        from moraine.workflows.connections import open_policy_source, open_repository
+        from moraine.workflows.connections import open_policy_source
+        from moraine.workflows.mirrors import open_policy_repository
 
         policy = find_policy(name)
         if parameter("full"):
             policy = policy.model_copy(update={"rehash": 1.0})
-        repository = open_repository(policy.repository)
-        repository.log.refresh()
+        repository = open_policy_repository(policy)
         return cls(policy, repository, open_policy_source(policy))
 
     def resume(self, opened: Json, *, committed: bool = False) -> Run:

@@ -9,21 +9,19 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
 import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import datetime
-from types import FrameType
 from typing import Any
 
 from moraine.errors import Cancelled, ConfigError, MoraineError
-from moraine.workflows.airflow_home import USER, AirflowHome
+from moraine.workflows.airflow_home import USER, AirflowHome, setting
 from moraine.workflows.demo import prepare_demo
-from moraine.workflows.services import Services, choose_port
+from moraine.workflows.keep_up import keep_up, require_running, say_where, stopped_at_the_end
+from moraine.workflows.services import Services, choose_port, end_left_over
 
 _HEALTH = {
     "metadatabase": "database",
@@ -74,9 +72,9 @@ class Api:
             return json.load(answer)
 
 
-def run(port: int | None) -> None:
-    """Start, show, wait, stop."""
-    home = AirflowHome()
+def run(port: int | None, settings: Mapping[str, str]) -> None:
+    """Start, show, keep up, stop."""
+    home = AirflowHome(settings=settings)
     home.make_folders()
     try:
         with home.lock("up", wait=False):
@@ -89,25 +87,19 @@ def run(port: int | None) -> None:
 
 
 def _run(home: AirflowHome, port: int) -> None:
+    record = home.path / "processes.json"
+    for name in end_left_over(record):
+        print(f"ended {name}, left over from a start that was killed", flush=True)
     prepare_demo(home.root)
     (home.path / "up.txt").write_text(f"http://localhost:{port}")
-    services = Services(home.environment(os.environ, port=port), home.logs)
+    services = Services(home.environment(os.environ, port=port), home.logs, record=record)
     api = Api(port, home.password)
-    with ended_by_signals():
-        try:
-            print(f"starting Airflow on port {port}; logs are in {home.logs}", flush=True)
-            services.start()
-            wait_until_well(services, api)
-            print(
-                f"\n  http://localhost:{port}    user {USER}, password {home.password}\n\nCtrl-C stops it", flush=True
-            )
-            _watch(services, api)
-        finally:
-            for number in SIGNALS:
-                signal.signal(number, signal.SIG_IGN)  # stopping is not to be stopped
-            print("stopping", flush=True)
-            services.stop()
-            print("stopped; no process is left", flush=True)
+    with stopped_at_the_end(services):
+        print(f"starting Airflow on port {port}; logs are in {home.logs}", flush=True)
+        services.start()
+        wait_until_well(services, api)
+        say_where(port, home.password)
+        keep_up(services, _Runs(api).tell)
 
 
 def wait_until_well(services: Services, api: Api) -> None:
@@ -115,7 +107,7 @@ def wait_until_well(services: Services, api: Api) -> None:
     deadline = time.monotonic() + _START
     missing: set[str] = {"api server", *_HEALTH.values()}
     while time.monotonic() < deadline:
-        _require_running(services)
+        require_running(services)
         unwell = api.unwell()
         if unwell is not None:
             for name in sorted(missing - set(unwell)):
@@ -127,46 +119,35 @@ def wait_until_well(services: Services, api: Api) -> None:
     raise ConfigError(f"not ready within {_START:.0f} s: {', '.join(sorted(missing))}", hint=f"see {services.logs}")
 
 
-def _watch(services: Services, api: Api) -> None:
-    """A line whenever a run starts or ends."""
-    seen = {run["dag_run_id"]: run["state"] for run in api.runs()}
-    while True:
-        time.sleep(2)
-        _require_running(services)
-        for run in reversed(api.runs()):
-            if seen.get(run["dag_run_id"]) != run["state"]:
-                seen[run["dag_run_id"]] = run["state"]
+class _Runs:
+    """Prints a line whenever a run starts or ends."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+        self._seen = {run["dag_run_id"]: run["state"] for run in api.runs()}
+
+    def tell(self) -> None:
+        for run in reversed(self._api.runs()):
+            if self._seen.get(run["dag_run_id"]) != run["state"]:
+                self._seen[run["dag_run_id"]] = run["state"]
                 print(f"{datetime.now():%H:%M:%S}  {run['dag_id']}  {run['state']}  {run['dag_run_id']}", flush=True)
 
 
-def _require_running(services: Services) -> None:
-    if name := services.ended():
-        raise ConfigError(f"the {name} has ended", hint=f"its last words are in {services.log(name)}")
-
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-
-@contextmanager
-def ended_by_signals() -> Iterator[None]:
-    """Turn what asks a process to end into `Cancelled`."""
-
-    def end(number: int, frame: FrameType | None) -> None:
-        del frame
-        raise Cancelled(signal.Signals(number).name)
-
-    for number in SIGNALS:
-        signal.signal(number, end)
-    yield
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """Declare `--set`."""
+    parser.add_argument(
+        "--set", type=setting, action="append", default=[], metavar="SECTION.KEY=VALUE", help="a setting of Airflow"
+    )
 
 
 def main() -> int:
     """The command; 0 when it was asked to stop."""
     parser = argparse.ArgumentParser(prog="moraine up", description="Run Airflow with these DAGs until Ctrl-C.")
     parser.add_argument("--port", type=int, help="port of the web page (default: the first free one from 8080 on)")
+    add_settings(parser)
     arguments = parser.parse_args()
     try:
-        run(arguments.port)
+        run(arguments.port, dict(arguments.set))
     except (Cancelled, KeyboardInterrupt):
         return 0
     except MoraineError as error:

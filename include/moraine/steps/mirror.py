@@ -1,0 +1,154 @@
+"""mirror: all steps of one run of a mirror in one process, for the command line, scripts and tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from moraine.errors import ConfigError, NotARepository
+from moraine.model.policy import Policy
+from moraine.model.progress import Progress
+from moraine.repository.keys import Entropy
+from moraine.repository.repository import Repository
+from moraine.sources.base import Source
+from moraine.sources.mirror import Mirror, MirrorFacts
+from moraine.steps.backup import Holder, cli_run, cli_window
+from moraine.steps.close import close_run
+from moraine.steps.commit import Committed
+from moraine.steps.init import init_repository
+from moraine.steps.list import list_entries
+from moraine.steps.mirror_copy import copy_mirror
+from moraine.steps.mirror_diff import diff_mirror, drift_report, gate_mirror
+from moraine.steps.mirror_settle import commit_mirror
+from moraine.steps.mirror_verify import retain_any, verify_mirror
+from moraine.steps.open import open_run
+from moraine.steps.run import Clock
+from moraine.stores.base import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Mirrored:
+    """What a run did."""
+
+    committed: Committed
+    drift: dict[str, Any]  # counts, named
+    removed: int  # entries that went to the trash because the source has them not
+    only_listed: int  # entries that the tree cannot hold; the inventory does
+    notes: dict[str, int]  # attributes and entries the mirror could not take, by code
+    named: list[dict[str, str]]
+    purged: list[str]
+    exit_code: int
+
+
+def mirror(
+    repository: Repository,
+    policy: Policy,
+    source: Source,
+    *,
+    clock: Clock,
+    entropy: Entropy,
+    holder: Holder,
+    progress: Progress | None = None,
+    ignore_gate: bool = False,
+) -> Mirrored:
+    """One run, from open to close. One that was killed is taken over; of two at once the later one is refused.
+
+    Raises:
+        Every error of the steps.
+    """
+    destination = repository.mirror
+    assert destination
+    repository.log.refresh()
+    destination.probe()
+    run = open_run(
+        repository,
+        policy,
+        source,
+        run=cli_run(repository, policy, holder),
+        window=cli_window(repository, policy, clock),
+        clock=clock,
+        entropy=entropy,
+        host=holder.host,
+        holder=holder.mark,
+        progress=progress,
+    )
+    diffed = diff_mirror(run, [list_entries(run, shard) for shard in source.shards(policy.shards.list)])
+    drift = drift_report(run)
+    if not ignore_gate:
+        gate_mirror(run, diffed)
+    copied = [copy_mirror(run, diffed.changes, shard.number, planned=shard) for shard in diffed.shards]
+    evidence = [verify_mirror(run, part.outcome).evidence for part in copied]
+    committed = commit_mirror(run, diffed, [part.outcome for part in copied], evidence)
+    close_run(repository, run.session.id, clock=clock)
+    purged = retain_any(repository, policy, clock=clock).purged
+    return _mirrored(committed, drift, settled(repository, committed.snapshot), purged)
+
+
+def _mirrored(committed: Committed, drift: dict[str, Any], seen: dict[str, Any], purged: list[str]) -> Mirrored:
+    return Mirrored(
+        committed,
+        drift,
+        seen["removed"],
+        seen["only_listed"],
+        seen["notes"],
+        seen["named"],
+        purged,
+        committed.exit_code,
+    )
+
+
+def settled(repository: Repository, snapshot: str) -> dict[str, Any]:
+    """What the run of a snapshot saw of the mirror; see `mirror_settle.Evidence`."""
+    return next(item for item in repository.snapshot(snapshot).evidence if "mirror" in item)
+
+
+def open_state(
+    store: Store,
+    passphrase: Callable[[], bytes] | None,
+    destination: Mirror,
+    *,
+    clock: Clock,
+    entropy: Entropy,
+    adopt: bool = False,
+    create: bool = True,
+) -> Repository:
+    """The repository in which a mirror keeps what it knows of itself; made when this is to become one.
+
+    Args:
+        store: where it is.
+        passphrase: of an encrypted one.
+        destination: the mirror.
+        clock: the present, aware.
+        entropy: random bytes.
+        adopt: take over a directory that holds something: what the source has not goes to the trash.
+        create: make the directory of a mirror where there is none.
+
+    Raises:
+        ConfigError: the directory is no mirror yet, and holds something or is missing.
+    """
+    facts = destination.probe()
+    try:
+        repository = Repository.open(store, passphrase or _none, entropy=entropy)
+    except NotARepository:
+        _require_free(destination, facts, adopt=adopt, create=create)
+        repository = init_repository(store, passphrase, clock=clock, entropy=entropy)
+    repository.mirror = destination
+    return repository
+
+
+def _require_free(destination: Mirror, facts: MirrorFacts, *, adopt: bool, create: bool) -> None:
+    if not facts.exists and not create:
+        raise ConfigError(
+            f"there is no {destination.url}", hint="make the directory, or mount what holds it; then run again"
+        )
+    if not facts.empty and not adopt:
+        raise ConfigError(
+            f"{destination.url} holds something and is no mirror yet",
+            hint="choose an empty place; or let `./moraine mirror --adopt` take it over: what the source has not "
+            "goes to its trash",
+        )
+
+
+def _none() -> bytes:
+    raise ConfigError("the mirror's inventories are sealed", hint="name its passphrase file")
