@@ -101,7 +101,9 @@ def printed(line: Line) -> dict[str, Any]:
     found["hold add, hold remove"] = [held, line.json("hold", "remove", ids[0])]
     found["sweep"] = line.json("sweep", "--dry-run")
     found["mirror"] = line.json("mirror", str(line.source), str(line.folder / "standby"), common=False)
-    found["status"] = line.json("status", policy)
+    promising = line.folder / "promising.yaml"
+    promising.write_text(Path(policy).read_text() + "objectives: {rpo: 1s, rto: 1h}\n")
+    found["status"] = line.json("status", str(promising))
     found["coverage"] = line.json("coverage", policy, "--from", str(date.today() - timedelta(3)))
     found["policy validate"] = line.json("policy", "validate", policy, str(broken), code=10, common=False)
     found["policy explain"] = line.json("policy", "explain", policy, common=False)
