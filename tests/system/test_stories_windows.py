@@ -34,15 +34,17 @@ def create_by_command(world: World, flags: dict[str, str]) -> None:
 
 def create_by_form(world: World, body: dict[str, Any]) -> None:
     """The same by REST: a 503 says that SQLite was locked, and nothing is left of the backfill."""
-    for _ in range(5):
+
+    def created() -> bool:
         try:
             world.airflow.ask("/api/v2/backfills", body)
         except AssertionError as error:
-            if ": 503 " not in str(error) or "Database is locked" not in str(error):
+            if "/backfills: 503 " not in str(error) or "Database is locked" not in str(error):
                 raise
-        else:
-            return
-    pytest.fail("SQLite was never free")
+            return False
+        return True
+
+    until(created, 60, "SQLite is free")
 
 
 def ended(world: World, policy: str, kind: str, count: int) -> list[dict[str, str]]:
