@@ -13,6 +13,8 @@ import pytest
 import yaml
 from airflow.models.asset import AssetEvent
 from airflow.sdk import DAG
+from airflow.serialization.serialized_objects import DagSerialization
+from airflow.timetables.base import TimeRestriction
 from airflow.utils.session import create_session
 from sqlalchemy import select
 
@@ -55,6 +57,15 @@ class World:
 @pytest.fixture
 def world(tmp_path: Path, policies: Path) -> World:
     return World(tmp_path, policies)
+
+
+def test_a_new_policy_waits_for_its_first_drill(world: World) -> None:
+    long_ago = datetime.now(UTC) - timedelta(days=100)
+    dag = world.dag(schedule=f"0 0 {long_ago.day} {long_ago.month} *")
+    scheduled = DagSerialization.deserialize_dag(DagSerialization.serialize_dag(dag))
+    restriction = TimeRestriction(earliest=scheduled.start_date, latest=None, catchup=False)
+    info = scheduled.timetable.next_dagrun_info(last_automated_data_interval=None, restriction=restriction)
+    assert info and info.run_after > datetime.now(UTC)
 
 
 def test_a_run_restores_judges_reports_and_tears_down(world: World) -> None:

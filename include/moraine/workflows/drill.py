@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from airflow.sdk import DAG, CronTriggerTimetable, Param, TriggerRule, task
 
@@ -17,7 +15,6 @@ from moraine.workflows.pools import BACKUP_FIRST, RESTORE
 from moraine.workflows.retry import task_defaults
 from moraine.workflows.task_log import told
 
-_LONG_AGO = datetime(2020, 1, 1, tzinfo=ZoneInfo("UTC"))
 _PAGE = """
 Rehearses a restore of `{policy}`: {sentence}
 
@@ -45,8 +42,7 @@ def build_drill_dag(policy: Policy) -> DAG:
         description=f"rehearse a restore of {name}",
         doc_md=_PAGE.format(policy=name, sentence=_sentence(policy)),
         schedule=_timetable(policy),
-        start_date=_LONG_AGO,
-        catchup=False,
+        catchup=False,  # and no start date: with one, Airflow would hold a drill before there is a snapshot
         max_active_runs=1,  # `pick` relies on it: a place of another run of this DAG is of one that is over
         dagrun_timeout=policy.drill.place.expires,  # a place is removed by others once it has expired
         on_failure_callback=failure_notifiers(policy, of="drill") or None,

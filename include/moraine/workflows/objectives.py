@@ -7,7 +7,7 @@ one that misses the policy's heartbeat.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import DAG, CronTriggerTimetable, get_current_context, task
@@ -21,7 +21,6 @@ from moraine.workflows.retry import task_defaults
 from moraine.workflows.task_context import Json, now
 from moraine.workflows.task_log import log, told
 
-_LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 _HEARTBEAT_SECONDS = 10
 _PAGE = """
 Looks every quarter of an hour how each policy that names objectives stands: how old its newest **proven** snapshot is
@@ -97,7 +96,6 @@ def _dag(name: str, description: str, cron: str, page: str, step: Callable[[str]
         description=description,
         doc_md=page,
         schedule=CronTriggerTimetable(cron, timezone="UTC"),
-        start_date=_LONG_AGO,
         catchup=False,
         max_active_runs=1,
         dagrun_timeout=timedelta(hours=1),
