@@ -30,7 +30,7 @@ from moraine.steps.restore_plan import plan_restore
 from moraine.steps.source import open_source
 from moraine.stores.open import open_store
 from nasty import make_nasty_tree
-from servers import S3Server
+from servers import SERVERS, S3Server
 
 ODD = ["a/b", "a//b", "trail/", "../up", "%p", "%empty/x", "tab\tand", "sp ace+plus&<x>", "é/z", "x" * 900]
 
@@ -93,7 +93,7 @@ def files_of(source: Path) -> dict[str, bytes]:
     return {str(path.relative_to(source)): path.read_bytes() for path in found}
 
 
-@pytest.fixture(params=["moto", "ministack"])
+@pytest.fixture(params=SERVERS)
 def bucket(request: pytest.FixtureRequest, s3_bucket: Callable[[str], tuple[S3Server, str]], tmp_path: Path) -> Bucket:
     source = tmp_path / "source"
     for name in ("kept", "sub/edited", "sub/gone", "%odd/%name", "empty"):
