@@ -372,7 +372,7 @@ class TestTrouble:
         assert uploads(world.server.client, world.target) == []
 
     def test_twins(self, world: World) -> None:
-        for number in range(300):
+        for number in range(100):
             world.put(f"{number % 7}/{number}", os.urandom(2000))
         world.backup()
         plans = [(world.plan(), world.place()) for _ in range(2)]

@@ -9,6 +9,7 @@ import socketserver
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs
@@ -24,9 +25,13 @@ from airflow.models.dagrun import DagRun
 from airflow.utils.session import create_session
 
 from airflow_runs import run
-from moraine.errors import ConfigError
+from drilling import Lake
+from moraine.errors import ConfigError, ProofFailed
 from moraine.workflows.backup import build_backup_dag
+from moraine.workflows.connections import open_repository
+from moraine.workflows.drill import build_drill_dag
 from moraine.workflows.policies import find_policy, read_policies
+from night import PASSPHRASE
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -86,6 +91,33 @@ def test_a_failed_run_is_told_once_by_mail(policies: Path, mails: list[email.mes
     assert "What to do: `moraine repo init /nowhere/&lt;b&gt;` makes one" in text
 
 
+def test_a_failed_drill_is_told_with_its_reason_and_what_to_do(
+    policies: Path, tmp_path: Path, mails: list[email.message.Message]
+) -> None:
+    open_repository.cache_clear()
+    lake = Lake(tmp_path, now=datetime.now(UTC) - timedelta(days=3))
+    lake.night()
+    for key in lake.packs():
+        lake.damage(key)
+    (tmp_path / "pass").write_bytes(PASSPHRASE)
+    policy = {
+        "policy": "lake",
+        "source": {"path": str(lake.source)},
+        "repository": {"url": str(lake.repository_path), "passphrase_file": str(tmp_path / "pass")},
+        "notify": [{"email": ["night@example.org"]}],
+        "drill": {"restore": "whole", "place": {"path": str(lake.place)}},
+    }
+    (policies / "lake.yaml").write_text(yaml.safe_dump(policy))
+    call_back(run(build_drill_dag(find_policy("lake"))), "drill.py")
+    (mail,) = mails
+    assert mail["Subject"] == "Drill of lake has failed"
+    (part,) = (part for part in mail.walk() if part.get_content_type() == "text/html")
+    text = part.get_payload(decode=True).decode()
+    assert "<p>The restore drill of policy <b>lake</b> has failed" in text and "/dags/drill__lake/runs/" in text
+    assert f"<b>report</b>: <code>{ProofFailed.code}</code>: the drill of snapshot" in text
+    assert "What to do: the snapshot is in quarantine; `moraine drill --show" in text
+
+
 def test_another_notifier_is_told_the_error_over_http(policies: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = {
         "aws_conn_id": "pager",
@@ -127,7 +159,7 @@ def pager() -> Iterator[tuple[str, list[dict[str, list[str]]]]]:
         server.shutdown()
 
 
-def call_back(failed: DagRun) -> None:
+def call_back(failed: DagRun, file: str = "backup.py") -> None:
     """What scheduler and DAG processor do about a failed run; the processor in a process of its own, as ever."""
     with create_session() as session:
         row = session.merge(failed)
@@ -139,10 +171,10 @@ def call_back(failed: DagRun) -> None:
     with open(os.devnull, "wb") as log:
         process = DagFileProcessorProcess.start(
             id=uuid4(),
-            path=ROOT / "dags/backup.py",
+            path=ROOT / "dags" / file,
             bundle_path=ROOT / "dags",
             bundle_name="dags-folder",
-            dag_file_rel_path="backup.py",
+            dag_file_rel_path=file,
             callbacks=[request],
             logger=structlog.get_logger(),
             logger_filehandle=log,

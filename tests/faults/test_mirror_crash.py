@@ -1,4 +1,4 @@
-"""A mirror's run killed before every single system call that changes something, and run again.
+"""A mirror's run killed before any system call that changes something, and run again.
 
 The invariants: nothing half-written is ever visible, nothing is gone that is not in the trash, the next run makes the
 mirror equal to its source, commits exactly once, and does not take its own half-done work for somebody else's.
@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import date
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from mirroring import Nights
 from moraine.model.policy_mirror import STATE
 
 CHANGING = ("rename", "link", "symlink", "mkdir", "rmdir", "unlink", "mknod", "utime", "chmod", "fsync", "ftruncate")
+# One call in so many is tried, others tomorrow; 1 tries them all. Odd, since the parity decides who goes on.
+EVERY = int(os.environ.get("MORAINE_TEST_EVERY", 3))
 
 
 class World:
@@ -146,9 +149,10 @@ def test_killed_here_and_there(make: Callable[[], World]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(5400)
+@pytest.mark.timeout(2400)
 def test_killed_everywhere(make: Callable[[], World]) -> None:
-    for number in range(1, calls_of(make()) + 1):
+    first = 1 + date.today().toordinal() % EVERY
+    for number in range(first, calls_of(make()) + 1, EVERY):
         crash_and_go_on(make(), number, retake=bool(number % 2))
 
 

@@ -69,3 +69,18 @@ def test_the_daily_of_a_night_that_failed_stays_beside_the_one_it_would_have_dis
     assert [name for name, decision in decisions.items() if decision.keep] == ["n4", "n3", "n2"]
     assert decisions["n2"].reasons == ("daily 2 of 2",)
     assert decisions["n4"].reasons == ("newest", "daily 1 of 2, beside a sound one: it has failed")
+
+
+def test_with_one_to_keep_the_good_one_stays_beside_failed_ones() -> None:
+    nights = [Candidate(f"n{n}", START + timedelta(days=n), proven=n == 1, failed=n >= 3) for n in range(5)]
+    assert kept(nights, Keep(last=1)) == {"n4", "n2", "n1"}  # the newest, the newest sound one, the last proven
+
+
+def test_a_hold_outlasts_a_failure_and_displaces_nobody() -> None:
+    nights = [
+        Candidate("good", START),
+        Candidate("held", START + timedelta(days=1), held="audit", failed=True),
+        Candidate("bad", START + timedelta(days=2), failed=True),
+    ]
+    assert kept(nights, Keep(last=1)) == {"good", "held", "bad"}
+    assert kept([*nights, Candidate("new", START + timedelta(days=3))], Keep(last=1)) == {"held", "new"}

@@ -30,6 +30,7 @@ from unprivileged import as_nobody, open_directory
 
 ROOT = os.geteuid() == 0
 Bucket = Callable[[str], tuple[S3Server, str]]
+SLOW_SERVERS = ("ministack", "versitygw")  # moto stands for them where there is little time
 
 
 @dataclass
@@ -52,7 +53,7 @@ def folder() -> Iterator[Path]:
         yield place
 
 
-@pytest.fixture(params=["local", "moto", "ministack", pytest.param("versitygw", marks=pytest.mark.slow)])
+@pytest.fixture(params=["local", "moto", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW_SERVERS)])
 def address(request: pytest.FixtureRequest, folder: Path, s3_bucket: Bucket) -> Address:
     """Where the repository is."""
     if request.param == "local":

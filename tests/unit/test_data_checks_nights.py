@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_lake import Lake, orders
+from moraine.engine.footers import TAIL
 from moraine.model.snapshot import Snapshot
 from moraine.proof import data_set_plan
 from moraine.proof.data_sets import CheckResult, DataSetVerdict, validate_data_set
@@ -117,7 +119,7 @@ def test_rows_that_no_night_recorded_are_not_proven(lake: Lake, monkeypatch: pyt
     monkeypatch.setattr(data_set_plan, "_add_up", forget)
     verdict = validate_data_set(lake.restore(), lake.plan()["parquet"], scratch=lake.folder, docs=None)
     assert failed(verdict) == []
-    assert "rows of orders: 4 of its files were read before rows were recorded" in verdict.not_proven
+    assert "rows and columns of orders: the night recorded none of 4 of its files" in verdict.not_proven
     assert "no table came back with fewer rows than recorded, beyond the tolerance" not in [
         check.name for check in verdict.checks
     ]
@@ -131,3 +133,50 @@ def test_more_tables_than_travel_are_said(lake: Lake, monkeypatch: pytest.Monkey
     assert list(data_set.recorded["tables"]) == ["csv"] and data_set.recorded["tables_left_out"] == 1
     verdict = validate_data_set(lake.restore(), data_set, scratch=lake.folder, docs=None)
     assert "rows and columns of 1 more tables: only 1 are compared" in verdict.not_proven
+
+
+def test_what_nobody_can_read_here_is_not_proven_and_hides_no_other(lake: Lake) -> None:
+    place = lake.root / "orders/day=2026-11-02/part-0.parquet"
+    place.write_bytes(b"PARE" + bytes(2000) + b"PARE")
+    huge = lake.root / "orders/day=2026-11-03/part-0.parquet"
+    huge.write_bytes(b"PAR1" + bytes(TAIL + 100) + (TAIL + 50).to_bytes(4, "little") + b"PAR1")
+    lake.back_up()
+    root = lake.restore()
+    verdict = validate_data_set(root, lake.plan()["parquet"], scratch=lake.folder, docs=None)
+    assert failed(verdict) == []
+    assert {c.name: c.found for c in verdict.checks}["the footer of every file opens"] == "all 2"
+    said = "\n".join(verdict.not_proven)
+    assert "that 1 file can be read: its footer is encrypted (orders/day=2026-11-02/part-0.parquet)" in said
+    assert "its footer takes 4,194,354 bytes (orders/day=2026-11-03/part-0.parquet)" in said
+    assert "rows and columns of orders: the night recorded none of 2 of its files" in said
+    (root / "orders/day=2026-11-01/part-0.parquet").write_bytes(b"PAR1")
+    bad = failed(validate_data_set(root, lake.plan()["parquet"], scratch=lake.folder, docs=None))
+    assert "the footer of every file opens" in [check.name for check in bad]
+
+
+def test_a_table_of_many_variants_says_that_not_all_are_compared(lake: Lake) -> None:
+    for number in range(21):
+        more = {f"more{n}": pa.array([1] * 5) for n in range(number)}
+        pq.write_table(orders(5, **more), lake.root / f"orders/day=2026-11-02/{number}.parquet")
+    lake.back_up()
+    verdict = validate_data_set(lake.restore(), lake.plan()["parquet"], scratch=lake.folder, docs=None)
+    assert failed(verdict) == []
+    assert "columns of orders: of its many variants only 20 are compared" in verdict.not_proven
+
+
+def test_rows_that_cannot_be_read_fail_the_suite_that_asks_for_them(
+    lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expectation = {"type": "expect_column_to_exist", "kwargs": {"column": "id"}}
+    (tmp_path / "mine.json").write_text(json.dumps({"name": "t", "expectations": [expectation]}))
+    monkeypatch.setattr("moraine.proof.data_set_rows.SUITES", tmp_path)
+    checks = [{"name": "o", "paths": "orders/**", "kind": "parquet", "expectations": ["mine"]}]
+    lake.back_up()
+    root = lake.restore()
+    place = root / "orders/day=2026-11-02/part-0.parquet"
+    data = bytearray(place.read_bytes())
+    data[4:40] = b"\xff" * 36  # a page; the footer opens
+    place.write_bytes(data)
+    bad = failed(validate_data_set(root, lake.plan(checks=checks)["o"], scratch=lake.folder, docs=None))
+    assert [check.name for check in bad] == ["the rows for suite mine can be read"], bad
+    assert bad[0].found.startswith("they cannot be read: ")

@@ -29,6 +29,7 @@ _PATHS = {
     ("drill", "credentials"): ("passphrase_file",),
 }
 _KINDS = (("posix",), ("s3",))  # of sources
+_BOOL, _TEXT = "tag:yaml.org,2002:bool", "tag:yaml.org,2002:str"
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +137,7 @@ def _read_yaml(text: str) -> tuple[Any, dict[Loc, int]]:
 
 
 def _walk(node: yaml.Node, loc: Loc) -> Iterator[tuple[Loc, int]]:
-    """Line numbers of all keys; a key that stands twice in one mapping is refused."""
+    """Line numbers of all keys, which become text; a key that stands twice in one mapping is refused."""
     if len(loc) > 20:
         raise yaml.MarkedYAMLError(problem="nested too deeply", problem_mark=node.start_mark)
     if isinstance(node, yaml.SequenceNode):
@@ -151,6 +152,8 @@ def _walk(node: yaml.Node, loc: Loc) -> Iterator[tuple[Loc, int]]:
                 problem = f"the key '{name}' stands twice, first in line {seen[name]}"
                 raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
             seen[name] = line
+            if key.tag == _BOOL:  # YAML 1.1 takes the plain key `on` for true
+                key.tag = _TEXT
             yield (*loc, name), line
             yield from _walk(value, (*loc, name))
 

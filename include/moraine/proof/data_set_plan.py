@@ -26,7 +26,7 @@ from moraine.repository.repository import Repository
 
 MOST_TABLES = 200  # whose rows and columns travel with a data set
 MOST_BROKEN = 100  # files known to be broken that do
-_MOST_SHAPES = 20  # of one table
+MOST_SHAPES = 20  # of one table
 _WINDOW = 1 << 16
 _READ = ("dir", "name", "kind", "size", "state", "table_rows", "table_shape")
 _TABLES = ("parquet", "orc")
@@ -127,7 +127,7 @@ class _Recorded:
         table.unrecorded += rows is None and problem is None
         if problem and len(self.broken) < MOST_BROKEN:
             self.broken[display_path(path)] = problem
-        if rows is not None and shape and len(table.shapes) < _MOST_SHAPES:
+        if rows is not None and shape and len(table.shapes) < MOST_SHAPES:
             table.shapes[shape] = None
 
     def to_dict(self, then: _Recorded, before: Snapshot | None) -> dict[str, Any]:

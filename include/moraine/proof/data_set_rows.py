@@ -39,16 +39,13 @@ def judge_rows(name: str, data_set: DataSet, paths: Sequence[Path], not_proven: 
 
     Raises:
         ConfigError: there is no such suite, or it is not valid.
+        OSError, ArrowException: the rows of a file cannot be read.
     """
     suite = SUITES / f"{name}.json"
     if not suite.is_file():
         known = ", ".join(sorted(path.stem for path in SUITES.glob("*.json")))
         raise ConfigError(f"there is no expectation suite {name}", hint=f"there are: {known}", path=str(suite))
-    try:
-        yield from _judged(suite, data_set, paths, not_proven)
-    except (OSError, pa.ArrowException) as error:
-        reason = str(error).strip().splitlines()[0]
-        not_proven.append(f"the expectations of {name}: the rows of {data_set.name} cannot be read: {reason}")
+    yield from _judged(suite, data_set, paths, not_proven)
 
 
 def _judged(suite: Path, data_set: DataSet, paths: Sequence[Path], not_proven: list[str]) -> Iterator[Judge]:

@@ -17,11 +17,10 @@ import pyarrow.compute as pc
 from moraine.engine.footers import Shape
 from moraine.model.entry import display_path
 from moraine.proof.data_set import DataSet
-from moraine.proof.data_set_plan import table_of
+from moraine.proof.data_set_plan import MOST_SHAPES, table_of
 from moraine.proof.look import Look
 
 _TOLERANCE = 0.001
-_MOST_SHAPES = 20  # as many of a table travel with a data set
 
 FACTS = pa.schema(
     [
@@ -63,9 +62,10 @@ class Tables:
         table.files += 1
         table.rows += look.rows or 0
         known = self._recorded.get(name)
-        if look.columns is None or known is None or known["unrecorded"] or len(known["shapes"]) >= _MOST_SHAPES:
+        if look.columns is None or known is None:
             return None
-        return look.columns in self._shapes[name]
+        complete = not known["unrecorded"] and len(known["shapes"]) < MOST_SHAPES
+        return look.columns in self._shapes[name] or (False if complete else None)
 
     def facts(self, not_proven: list[str]) -> tuple[pa.Table, list[str]]:
         """One row per table that can be judged, and what to call it; the rest goes to `not_proven`."""
@@ -85,9 +85,11 @@ class Tables:
         called = name or self._data_set.name
         row: dict[str, Any] = {"table": called, "drift": self._drift(recorded)} | dict.fromkeys(FACTS.names[1:-1])
         self._compare_nights(row, called, recorded, not_proven)
+        if len(recorded["shapes"]) >= MOST_SHAPES:
+            not_proven.append(f"columns of {called}: of its many variants only {MOST_SHAPES} are compared")
         if recorded["unrecorded"]:
             not_proven.append(
-                f"rows of {called}: {recorded['unrecorded']:,} of its files were read before rows were recorded"
+                f"rows and columns of {called}: the night recorded none of {recorded['unrecorded']:,} of its files"
             )
         elif not self._data_set.whole and found.files < recorded["files"]:
             not_proven.append(f"rows of {called}: {found.files:,} of its {recorded['files']:,} files were restored")

@@ -35,6 +35,7 @@ _LIMITS = {
     "image": "the pixels of images: their structure is walked, and the checksums of PNG computed",
     "sqlite": "row counts of SQLite tables: none are recorded, the files are as they were by digest",
     "csv": "row counts of CSV files: none are recorded, the files are as they were by digest",
+    "jsonl": "row counts of JSON lines: none are recorded, the files are as they were by digest",
 }
 
 
@@ -80,6 +81,7 @@ class _Validation:
     files: int = 0
     size: int = 0  # bytes
     pages: int = 0  # of data docs
+    unread: dict[bytes, str] = field(default_factory=dict)  # files that nobody can judge here, and why
 
     def all_files(self, repository: Repository | None, digests: bool) -> None:
         for rows in self._windows():
@@ -102,16 +104,19 @@ class _Validation:
         for rows in self._windows():
             self.files += rows.num_rows
             self.size += _bytes(rows)
-            paths = row_paths(rows).to_pylist()
-            looks = [self._look(path) for path in paths]
+            seen = self._looks(row_paths(rows).to_pylist())
+            if not seen:
+                continue
+            paths, looks = list(seen), list(seen.values())
             facts = _facts(paths, looks)
             if tables:
                 facts = facts.append_column("shape_recorded", pa.array(tables.add(paths, looks), pa.bool_()))
             notes = [_note(path, look, self.data_set.recorded) for path, look in zip(paths, looks, strict=True)]
             judge.judge(facts, notes.__getitem__)
         self._counts()
-        if self.files:
+        if self.files > len(self.unread):
             self._take(judge)
+        self._say_unread()
         if tables:
             self._tables(tables)
         self._critical()
@@ -128,8 +133,19 @@ class _Validation:
             if mine.num_rows:
                 yield mine
 
-    def _look(self, path: bytes) -> Look:
-        return look_at(self.data_set.kind, full_path(self.root, path), self.data_set.rules, self.scratch)
+    def _looks(self, paths: list[bytes]) -> dict[bytes, Look]:
+        """What these files are like, without those of which nobody can say it here."""
+        kind, rules = self.data_set.kind, self.data_set.rules
+        found = {path: look_at(kind, full_path(self.root, path), rules, self.scratch) for path in paths}
+        self.unread |= {path: look.unread for path, look in found.items() if look.unread}
+        return {path: look for path, look in found.items() if not look.unread}
+
+    def _say_unread(self) -> None:
+        for reason in sorted(set(self.unread.values())):
+            files = [path for path, why in self.unread.items() if why == reason]
+            named = ", ".join(display_path(path) for path in files[:_NAMED])
+            count = "1 file" if len(files) == 1 else f"{len(files):,} files"
+            self.not_proven.append(f"that {count} can be read: {reason} ({named})")
 
     def _counts(self) -> None:
         recorded = self.data_set.recorded
@@ -162,11 +178,19 @@ class _Validation:
 
     def _suites(self) -> None:
         """The policy's own suites, over the rows of all files together."""
-        paths = [full_path(self.root, path) for rows in self._windows() for path in row_paths(rows).to_pylist()]
-        for name in self.data_set.rules.get("expectations", ()) if paths else ():
-            for judge in judge_rows(name, self.data_set, paths, self.not_proven):
-                self._take(judge)
-        if not self.data_set.whole and self.data_set.rules.get("expectations"):
+        names = self.data_set.rules.get("expectations", ())
+        every = (path for rows in self._windows() for path in row_paths(rows).to_pylist()) if names else ()
+        paths = [full_path(self.root, path) for path in every if path not in self.unread]
+        for name in names if paths else ():
+            try:
+                for judge in judge_rows(name, self.data_set, paths, self.not_proven):
+                    self._take(judge)
+            except (OSError, pa.ArrowException) as error:
+                said = f"they cannot be read: {str(error).strip().splitlines()[0]}"
+                self.checks.append(CheckResult(f"the rows for suite {name} can be read", False, "all rows", said))
+        if names and self.unread:
+            self.not_proven.append("the policy's expectations on rows of files that nobody can read here")
+        if names and not self.data_set.whole:
             self.not_proven.append("the policy's expectations on rows that were not in the sample")
 
     def _one_row(self, suite: str, row: dict[str, int]) -> None:
@@ -197,10 +221,10 @@ def _result(finding: Finding, row: dict[str, Any] | None) -> CheckResult:
     if row:
         wanted, found = row[finding.kwargs["column_B"]], row[finding.kwargs["column_A"]]
         return CheckResult(name, finding.passed, f"{wanted:,}", f"{found:,}")
-    expected = finding.description or _expected(finding)
     if not finding.checked:
-        return CheckResult(name, finding.passed, expected, str(finding.observed))
+        return CheckResult(name, finding.passed, finding.description or _expected(finding), str(finding.observed))
     counted = finding.checked - finding.missing if finding.kwargs.get("value_set") else finding.checked
+    expected = f"all {counted or finding.checked:,}" if finding.description else _expected(finding)
     found = (
         f"{finding.failed:,} of {finding.checked:,} are not so"
         if finding.failed

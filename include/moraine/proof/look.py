@@ -37,6 +37,7 @@ class Look:
     first_bad: str = ""
     columns: str | None = None  # those that were found, as text
     wanted_columns: str | None = None  # those it should have
+    unread: str | None = None  # nobody can tell here whether it can be used: why
 
 
 def look_at(kind: str, path: Path, rules: dict[str, Any], scratch: Path) -> Look:
@@ -85,7 +86,8 @@ def look_footer(kind: str, path: Path) -> Look:
     facts = footer.facts()
     assert facts  # the ending says that it is one
     shape = Shape.of_text(facts.shape)
-    return Look(shape.problem or shape.unread, facts.rows, columns=facts.shape if facts.rows is not None else None)
+    columns = facts.shape if facts.rows is not None else None
+    return Look(shape.problem, facts.rows, columns=columns, unread=shape.unread)
 
 
 def full_path(root: Path, path: bytes) -> Path:

@@ -18,13 +18,15 @@ from moraine.model.policy import Notify, Policy
 _SUBJECT = "{of} of {policy} has failed"
 # Airflow fills in what stands in double braces. A run that never started a task has no window to tell, and a task that
 # was killed has left no error.
-_MAIL = """
+_FAILED = """
 {{% set error = ti.xcom_pull(task_ids=ti.task_id, key='error', map_indexes=ti.map_index) if ti is defined else none %}}
-<p>The backup of policy <b>{policy}</b> has failed: run <code>{{{{ run_id }}}}</code>, {{{{ reason }}}}.</p>
+<p>The {what} of policy <b>{policy}</b> has failed: run <code>{{{{ run_id }}}}</code>, {{{{ reason }}}}.</p>
 {{% if error %}}
 <p><b>{{{{ ti.task_id }}}}</b>: <code>{{{{ error.code }}}}</code>: {{{{ error.message | e }}}}</p>
 {{% if error.hint %}}<p>What to do: {{{{ error.hint | e }}}}</p>{{% endif %}}
 {{% endif %}}
+"""
+_BACKUP = """
 {{% if data_interval_end is defined and data_interval_end %}}
 <p>No snapshot stands for the window {{{{ data_interval_start }}}} to {{{{ data_interval_end }}}} yet.</p>
 {{% endif %}}
@@ -32,11 +34,8 @@ _MAIL = """
 task; the run goes on from what is stored.</p>
 <p><a href="{base}/dags/backup__{policy}/runs/{{{{ run_id | urlencode }}}}">the run</a></p>
 """
-
-_DRILL_MAIL = """
-<p>The restore drill of policy <b>{policy}</b> has failed: run <code>{{{{ run_id }}}}</code>, {{{{ reason }}}}.</p>
-<p>The log of its task <code>report</code> says why, and whether the snapshot is in quarantine; the page of the drill is
-written by <code>./moraine drill {policy} --show latest --report drill.html</code>.</p>
+_DRILL = """
+<p>The page of the drill is written by <code>./moraine drill {policy} --show latest --report drill.html</code>.</p>
 <p><a href="{base}/dags/drill__{policy}/runs/{{{{ run_id | urlencode }}}}">the run</a></p>
 """
 
@@ -66,7 +65,8 @@ def _failure_mail(policy: str, notify: Notify, of: str) -> Any:
     from airflow.configuration import conf
 
     base = (conf.get("api", "base_url", fallback="") or "").rstrip("/")
-    text = (_DRILL_MAIL if of == "drill" else _MAIL).format(policy=policy, base=base)
+    what, more = ("restore drill", _DRILL) if of == "drill" else ("backup", _BACKUP)
+    text = (_FAILED + more).format(what=what, policy=policy, base=base)
     return _mail(notify, _SUBJECT.format(of=of.capitalize(), policy=policy), text)
 
 
