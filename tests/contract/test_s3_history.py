@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from buckets import objects
 from moraine.errors import SourceDenied, SourceError
 from moraine.model.entry import Kind, State, join_path
 from moraine.model.policy import Policy
@@ -27,8 +28,11 @@ from moraine.steps.copy import copy_shard
 from moraine.steps.diff import Diffed, diff_entries
 from moraine.steps.list import Listed, list_entries
 from moraine.steps.open import open_run
+from moraine.steps.restore import execute_restore
+from moraine.steps.restore_plan import plan_restore
 from moraine.steps.run import Run
 from moraine.steps.source import open_source
+from moraine.steps.target import open_target
 from moraine.steps.verify import verify_shard
 from moraine.stores.memory import MemoryStore
 from night import make_repository
@@ -261,3 +265,29 @@ def test_a_configuration_that_may_not_be_read_names_the_permission() -> None:
         with pytest.raises(SourceDenied) as caught:
             kept_for(S3Bucket(client, "bucket"), "")
     assert "allow s3:GetBucketVersioning" in (caught.value.hint or "")
+
+
+def test_a_past_window_comes_back_into_a_bucket_as_it_was(
+    past: Past, s3_bucket: Callable[[str], tuple[S3Server, str]]
+) -> None:
+    past.put("keep", b"always", ContentType="text/plain", Metadata={"who": "me"})
+    past.put("odd//key", b"one", Metadata={"turn": "1"})
+    past.put("trail/", b"soon gone")
+    past.put("empty", b"")
+    then = objects(past.client, past.name)
+    end = past.end_window()
+    past.put("odd//key", b"two", Metadata={"turn": "2"})
+    past.put("later", b"not then")
+    past.delete("trail/")
+    late = past.capture(past.end_window())
+    early = past.capture(end)  # a backfill, after a later window
+    _, name = s3_bucket(past.server.name)
+    for night, held in ((late, objects(past.client, past.name)), (early, then)):
+        snapshot = past.repository.snapshot(night.snapshot)
+        to = {"session": past.server.session(), "endpoint_url": past.server.endpoint_url}
+        target = open_target(f"s3://{name}/back", past.repository, snapshot, delete=True, **to)
+        plan = plan_restore(past.repository, snapshot, target=target, delete=True)
+        assert execute_restore(plan, past.repository, target, verify=True).exit_code == 0
+        assert objects(past.client, name, "back/") == held
+        again = plan_restore(past.repository, snapshot, target=target, delete=True)
+        assert {verdict for verdict, count in again.counts.items() if count} == {"nothing"}

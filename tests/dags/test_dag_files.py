@@ -24,6 +24,7 @@ FROZEN = {
     "after_backup__demo": ["report"],
     "backup__demo": ["open", "list", "diff", "gate", "copy", "verify", "commit", "prove", "retain", "close"],
     "drill__demo": ["pick", "plan", "restore", "sets", "validate", "run", "measure", "report", "tear_down"],
+    "maintenance": ["sweep"],
     "repository_probe": ["probe"],
     "restore": ["plan", "execute", "verify"],
 }

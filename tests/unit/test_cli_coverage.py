@@ -74,3 +74,11 @@ def test_mistakes(line: Line) -> None:
     file.write_text(file.read_text().partition("schedule")[0])
     line("coverage", str(file), code=10)
     assert "has no schedule" in line.err
+
+
+def test_before_the_first_window_has_ended_it_says_so(line: Line, morning: datetime) -> None:
+    file = nightly(line, "nights")
+    tomorrow = morning.date() + 2 * DAY
+    line("backup", "--policy", str(file))
+    said = line("coverage", str(file), "--from", str(tomorrow)).strip()
+    assert said == "0 windows of nights, none has ended yet since its start or first snapshot, 0 gaps"

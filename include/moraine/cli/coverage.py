@@ -53,4 +53,6 @@ def _show(report: CoverageReport, context: Context) -> None:
         context.out.lines(table(("window end", "state", "snapshot", "captured", "why"), map(row, report.windows)))
     counts = [f"{count:,} {state.replace('_', ' ')}" for state, count in report.totals.items() if count]
     windows = plural(len(report.windows), "window")
+    if not report.windows:
+        counts = ["none has ended yet since its start or first snapshot"]
     context.out.summary(["", ", ".join([f"{windows} of {report.policy}", *counts, plural(report.gaps, "gap")])])

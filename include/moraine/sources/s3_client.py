@@ -7,10 +7,11 @@ stops a step and is not taken for a few thousand unreadable files.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, NamedTuple
 
 from moraine.errors import (
@@ -24,6 +25,7 @@ from moraine.errors import (
     StoreUnavailable,
 )
 from moraine.model.entry import display_path
+from moraine.sources.s3_renewal import Renewed
 
 ARCHIVED = frozenset({"GLACIER", "DEEP_ARCHIVE"})  # not GLACIER_IR, which is read like any other
 _GONE = frozenset({"NoSuchKey", "NoSuchVersion", "404", "MethodNotAllowed"})
@@ -147,15 +149,30 @@ class S3Bucket:
                 hint="look at the endpoint, the network and the certificate",
             ) from error
         except BotoCoreError as error:
-            hint = "name an Airflow connection in source.connection, or set AWS_PROFILE or AWS_ACCESS_KEY_ID"
+            hint = "name an Airflow connection, or set AWS_PROFILE or AWS_ACCESS_KEY_ID"
             raise ConfigError(f"s3://{self.bucket}: {error}", hint=hint) from error
 
 
 def open_client(
-    *, session: Any | None, environ: Mapping[str, str], region: str | None, endpoint_url: str | None
+    *,
+    session: Any | None,
+    environ: Mapping[str, str],
+    region: str | None,
+    endpoint_url: str | None,
+    renew: Callable[[], Any] | None = None,
 ) -> Any:
-    """An S3 client with the credentials of a boto3 session, of `environ`, or of the AWS chain. Raises ConfigError."""
-    import boto3
+    """An S3 client with the credentials of a boto3 session, of `environ`, or of the AWS chain.
+
+    Args:
+        session: a boto3 session.
+        environ: AWS_* variables.
+        region: the bucket's.
+        endpoint_url: the S3 server, if it is not AWS.
+        renew: makes the session anew when its credentials are refused; those of the chain are looked up anew.
+
+    Raises:
+        ConfigError: a profile, an endpoint or a certificate cannot be used.
+    """
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError
 
@@ -170,13 +187,11 @@ def open_client(
         s3={"addressing_style": "path"} if endpoint else None,
     )
     try:
-        session = session or boto3.Session(
-            environ.get("AWS_ACCESS_KEY_ID"),
-            environ.get("AWS_SECRET_ACCESS_KEY"),
-            environ.get("AWS_SESSION_TOKEN"),
-            profile_name=environ.get("AWS_PROFILE"),
-        )
-        return session.client(
+        if session is None:
+            renew = partial(_chain, environ)
+            session = renew()
+        make = Renewed(session, renew).client if renew and session.get_credentials() else session.client
+        return make(
             "s3",
             region_name=region or session.region_name or named or "us-east-1",
             endpoint_url=endpoint,
@@ -185,6 +200,17 @@ def open_client(
         )
     except (BotoCoreError, ValueError) as error:
         raise ConfigError(f"cannot use S3: {error}", hint="look at AWS_PROFILE, ~/.aws and the endpoint") from error
+
+
+def _chain(environ: Mapping[str, str]) -> Any:
+    import boto3
+
+    return boto3.Session(
+        environ.get("AWS_ACCESS_KEY_ID"),
+        environ.get("AWS_SECRET_ACCESS_KEY"),
+        environ.get("AWS_SESSION_TOKEN"),
+        profile_name=environ.get("AWS_PROFILE"),
+    )
 
 
 def listed(item: dict[str, Any]) -> Listed:

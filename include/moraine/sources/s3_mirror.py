@@ -92,13 +92,13 @@ class S3Mirror:
         """Remove trashes from before that time."""
         gone = [name for name in self.trashes() if (at := trash_time(name)) is not None and at < before]
         for name in gone:
-            self._bucket.delete(list(self._bucket.keys(self._trash(name))))
+            self._bucket.remove(list(self._bucket.keys(self._trash(name))))
         return gone
 
     def sweep(self, working: Collection[str]) -> None:
         """Give up objects in parts that no run will end."""
         if not working:
-            for key, upload in self._bucket.uploads(self._prefix):
+            for key, upload in list(self._bucket.uploads(self._prefix)):
                 self._bucket.abort(key, upload)
 
     @contextmanager

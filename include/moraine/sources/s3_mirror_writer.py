@@ -46,7 +46,7 @@ class S3Staged:
         self._buffer = bytearray()
         self._sent = 0  # bytes in parts
         self._upload: str | None = None
-        self._parts: list[Future[dict[str, Any]]] = []
+        self._parts: list[Future[str]] = []
 
     def write(self, offset: int, data: memoryview) -> None:
         """Some of its bytes; a hole is zeros."""
@@ -80,12 +80,12 @@ class S3Staged:
     def _put(self, old: bool, headers: dict[str, Any]) -> None:
         if old:
             self._writer.trash(self._key)
-        self._writer.bucket.put(self._key, self._buffer, headers)
+        self._writer.bucket.put(self._key, self._buffer, headers, create=False)
 
-    def _end(self, old: bool, upload: str, parts: list[dict[str, Any]]) -> None:
+    def _end(self, old: bool, upload: str, parts: list[str]) -> None:
         if old:
             self._writer.trash(self._key)
-        self._writer.bucket.end(self._key, upload, parts)
+        self._writer.bucket.complete(self._key, upload, parts, create=False)
 
     def _fill(self, offset: int) -> None:
         while (missing := offset - self._sent - len(self._buffer)) > 0:
@@ -159,8 +159,8 @@ class S3MirrorWriter:
     def refresh(self, rows: Rows, i: int) -> None:
         """Give an object the metadata of its row."""
         key = self.keys.key(join_path(rows.dir[i], rows.name[i]))
-        headers = self.headers(rows, i)
-        self.start(i, key, lambda: self.bucket.rewrite(key, headers))
+        headers, size = self.headers(rows, i), rows.size[i]
+        self.start(i, key, lambda: self.bucket.copy(key, key, headers, size))
 
     def flush(self) -> list[int]:
         """Wait for everything under way."""
@@ -187,7 +187,7 @@ class S3MirrorWriter:
 
         def move() -> None:
             if self.trash(key):
-                self.bucket.delete([key])
+                self.bucket.remove([key])
 
         self.start(-1, key, move)
 
@@ -200,7 +200,7 @@ class S3MirrorWriter:
 
     def trash(self, key: str) -> bool:
         """Copy what is at a key to the trash; False when there is nothing."""
-        return self.bucket.copy(key, self._trash + key.removeprefix(self._prefix))
+        return self.bucket.keep(key, self._trash + key.removeprefix(self._prefix))
 
     def known(self, directory: bytes, name: bytes) -> int | None:
         """The size of what is there; one request for a directory, as rows come in its order. Raises OSError."""

@@ -51,6 +51,7 @@ class Row(NamedTuple):
 
 
 NOTHING = Row(0)
+_OURS = b"user.s3."  # attributes that the source made; a directory's own may have any name and value
 
 
 class Wanted(NamedTuple):
@@ -204,7 +205,8 @@ def fitting(key: str) -> str:
 
 def stored_with(xattrs: bytes | None) -> Stored:
     """Headers and metadata out of the attributes that the source made of them."""
-    kept = {name.removeprefix(b"user.s3.").decode(): value for name, value in decode_xattrs(xattrs).items()}
+    ours = (item for item in decode_xattrs(xattrs).items() if item[0].startswith(_OURS))  # others may be no text
+    kept = {name.removeprefix(_OURS).decode(errors="replace"): value for name, value in ours}
     headers = {name: value.decode() for name, value in kept.items() if name.startswith("content-") or name in _HEADERS}
     version = kept.get("version-id")
     return Stored(headers, json.loads(kept.get("metadata", b"{}")), version.decode() if version else None)
@@ -212,7 +214,8 @@ def stored_with(xattrs: bytes | None) -> Stored:
 
 def etag_tells(inode: int, xattrs: bytes | None, etag: str) -> bool:
     """Whether an object of this ETag is known for the row's content, as the source's listing had it."""
-    return inode == inode_of(etag, stored_with(xattrs).version)
+    version = decode_xattrs(xattrs).get(_OURS + b"version-id")
+    return inode == inode_of(etag, version.decode(errors="replace") if version else None)
 
 
 def _quoted(found: re.Match[str]) -> str:

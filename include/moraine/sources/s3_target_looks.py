@@ -19,7 +19,7 @@ from moraine.errors import SourceVanished
 from moraine.model.entry import Kind, join_path, split_path
 from moraine.sources.s3_client import ChangedMeanwhile, S3Bucket
 from moraine.sources.s3_sending import Sending
-from moraine.sources.s3_target_forms import NOTHING, Form, Row, Wanted
+from moraine.sources.s3_target_forms import NOTHING, Form, Row, Wanted, fitting
 from moraine.sources.s3_writer import PART, Refused
 from moraine.sources.target import FOUND, Asked, Extra
 
@@ -91,7 +91,7 @@ class S3Looker:
     def open(self, directory: bytes, name: bytes) -> S3Content | None:
         """An object, open for reading; None where there is none."""
         try:
-            return S3Content(self._bucket, self._root + self._form.key(directory, name))
+            return S3Content(self._bucket, fitting(self._root + self._form.key(directory, name)))
         except (Refused, SourceVanished):
             return None
 

@@ -50,6 +50,8 @@ def part_size(size: int) -> int:
 class S3Writer:
     """The objects of a bucket."""
 
+    again = "run the same restore again: it goes on where it stopped"  # what helps, in hints
+
     def __init__(self, client: Any, bucket: str, *, storage_class: str | None = None) -> None:
         """Use a boto3 client; nothing is asked yet."""
         self._client = client
@@ -166,7 +168,7 @@ class S3Writer:
         except (HTTPClientError, OSError) as error:
             raise StoreUnavailable(
                 f"s3://{self.bucket}: cannot {verb} {display_path(key.encode())}: {error}",
-                hint="look at the endpoint, the network and the certificate; run the same restore again to go on",
+                hint=f"look at the endpoint, the network and the certificate; {self.again}",
             ) from error
         except BotoCoreError as error:
             raise ConfigError(
@@ -187,9 +189,9 @@ class S3Writer:
             hint = "allow s3:PutObject, s3:AbortMultipartUpload and s3:DeleteObject, or renew the credentials"
             return AccessDenied(message, hint=hint, code=code)
         if code in _PASSING:
-            return StoreUnavailable(message, hint="run the same restore again: it goes on where it stopped")
+            return StoreUnavailable(message, hint=self.again)
         if code in _FULL:
-            return TargetFull(message, hint="make room and run the same restore again: it goes on where it stopped")
+            return TargetFull(message, hint=f"make room and {self.again}")
         if code in _WRONG:
             return ConfigError(message, hint="STANDARD_IA, GLACIER_IR … are what AWS has; other servers have fewer")
         return Refused(words)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from moraine.errors import ConfigError
@@ -15,13 +15,18 @@ from moraine.sources.posix_mirror import PosixMirror
 
 
 def open_mirror(
-    policy: Policy, *, session: Any | None = None, environ: Mapping[str, str] | None = None
+    policy: Policy,
+    *,
+    session: Any | None = None,
+    renew: Callable[[], Any] | None = None,
+    environ: Mapping[str, str] | None = None,
 ) -> Mirror | None:
     """The mirror of a policy, None when it names a repository; nothing is looked at yet.
 
     Args:
         policy: names it.
         session: a boto3 session for a mirror in S3.
+        renew: makes it anew when its credentials have ended.
         environ: where AWS_ACCESS_KEY_ID, AWS_PROFILE … are looked up without one.
 
     Raises:
@@ -32,7 +37,7 @@ def open_mirror(
     source = policy.source
     if source.kind == "posix":
         _require_apart(source.path, policy.destination.url)
-    return _open(policy.destination, source.origin, session, environ or {})
+    return _open(policy.destination, source.origin, environ or {}, session, renew)
 
 
 def find_mirror(
@@ -58,13 +63,19 @@ def find_mirror(
     if url is None:
         return None
     destination = MirrorDestination(url=url, endpoint_url=endpoint_url, region=region)
-    return _open(destination, origin, session, environ or {})
+    return _open(destination, origin, environ or {}, session)
 
 
-def _open(destination: MirrorDestination, origin: str, session: Any | None, environ: Mapping[str, str]) -> Mirror:
+def _open(
+    destination: MirrorDestination,
+    origin: str,
+    environ: Mapping[str, str],
+    session: Any | None,
+    renew: Callable[[], Any] | None = None,
+) -> Mirror:
     url = destination.url
     if url.startswith("s3://"):
-        return _open_s3(destination, origin.startswith("s3://"), session, environ)
+        return _open_s3(destination, origin.startswith("s3://"), environ, session, renew)
     path = url.removeprefix("file://")
     if "://" in path or not path.startswith("/"):
         raise ConfigError(f"{url} is no place for a mirror", hint="use an absolute path or s3://bucket/prefix")
@@ -72,7 +83,11 @@ def _open(destination: MirrorDestination, origin: str, session: Any | None, envi
 
 
 def _open_s3(
-    destination: MirrorDestination, from_bucket: bool, session: Any | None, environ: Mapping[str, str]
+    destination: MirrorDestination,
+    from_bucket: bool,
+    environ: Mapping[str, str],
+    session: Any | None,
+    renew: Callable[[], Any] | None,
 ) -> Mirror:
     from moraine.sources.s3_client import open_client
     from moraine.sources.s3_mirror import S3Mirror
@@ -87,7 +102,11 @@ def _open_s3(
         STATE,
         from_bucket=from_bucket,
         client=lambda: open_client(
-            session=session, environ=environ, region=destination.region, endpoint_url=destination.endpoint_url
+            session=session,
+            renew=renew,
+            environ=environ,
+            region=destination.region,
+            endpoint_url=destination.endpoint_url,
         ),
     )
 

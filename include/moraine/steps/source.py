@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from moraine.model.policy import Policy, PosixSource, S3Source
@@ -11,13 +11,18 @@ from moraine.sources.excludes import ExcludeRules
 
 
 def open_source(
-    policy: Policy, *, session: Any | None = None, environ: Mapping[str, str] | None = None
+    policy: Policy,
+    *,
+    session: Any | None = None,
+    renew: Callable[[], Any] | None = None,
+    environ: Mapping[str, str] | None = None,
 ) -> posix.PosixSource | s3.S3Source:
     """The source of a policy; nothing is looked at yet.
 
     Args:
         policy: names it.
         session: a boto3 session for a source in S3.
+        renew: makes it anew when its credentials have ended.
         environ: where AWS_ACCESS_KEY_ID, AWS_PROFILE, AWS_ENDPOINT_URL … are looked up without one.
 
     Raises:
@@ -25,7 +30,7 @@ def open_source(
     """
     source = policy.source
     if isinstance(source, S3Source):
-        return _open_s3(source, session, environ or {})
+        return _open_s3(source, session, renew, environ or {})
     return _open_posix(source)
 
 
@@ -43,7 +48,9 @@ def _open_posix(source: PosixSource) -> posix.PosixSource:
     )
 
 
-def _open_s3(source: S3Source, session: Any | None, environ: Mapping[str, str]) -> s3.S3Source:
+def _open_s3(
+    source: S3Source, session: Any | None, renew: Callable[[], Any] | None, environ: Mapping[str, str]
+) -> s3.S3Source:
     from moraine.sources.s3_client import open_client
     from moraine.sources.s3_inventory import InventoryPlace
 
@@ -62,6 +69,6 @@ def _open_s3(source: S3Source, session: Any | None, environ: Mapping[str, str]) 
         history=source.history,
         inventory=place,
         client=lambda: open_client(
-            session=session, environ=environ, region=source.region, endpoint_url=source.endpoint_url
+            session=session, renew=renew, environ=environ, region=source.region, endpoint_url=source.endpoint_url
         ),
     )

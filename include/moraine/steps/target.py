@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -62,6 +62,7 @@ def open_target(
 def connect(
     *,
     session: Any | None = None,
+    renew: Callable[[], Any] | None = None,
     environ: Mapping[str, str] | None = None,
     endpoint_url: str | None = None,
     region: str | None = None,
@@ -70,13 +71,14 @@ def connect(
 
     Args:
         session: a boto3 session.
+        renew: makes it anew when its credentials have ended.
         environ: where AWS_ACCESS_KEY_ID, AWS_PROFILE, AWS_ENDPOINT_URL … are looked up without one.
         endpoint_url: the S3 server.
         region: the bucket's region.
     """
     from moraine.sources.s3_client import open_client
 
-    return open_client(session=session, environ=environ or {}, region=region, endpoint_url=endpoint_url)
+    return open_client(session=session, renew=renew, environ=environ or {}, region=region, endpoint_url=endpoint_url)
 
 
 def _bucket_of(place: str) -> tuple[str, str]:

@@ -43,7 +43,7 @@ def open_policy_source(policy: Policy) -> Source:
     place = read_aws_connection(source.connection)
     named = {"endpoint_url": source.endpoint_url or place.endpoint_url, "region": source.region or place.region}
     placed = policy.model_copy(update={"source": source.model_copy(update=named)})
-    return open_source(placed, session=place.session(), environ=place.environ)
+    return open_source(placed, session=place.session(), renew=place.session, environ=place.environ)
 
 
 def open_restore_target(
@@ -63,6 +63,7 @@ def open_restore_target(
         repository,
         snapshot,
         session=named.session() if named else None,
+        renew=named.session if named else None,
         environ=named.environ if named else os.environ,
         endpoint_url=named.endpoint_url if named else None,
         region=named.region if named else None,

@@ -51,6 +51,6 @@ def _mirror(policy: Policy) -> Mirror:
             "region": destination.region or place.region,
         }
         placed = policy.model_copy(update={"destination": destination.model_copy(update=named)})
-        found = open_mirror(placed, session=place.session(), environ=place.environ)
+        found = open_mirror(placed, session=place.session(), renew=place.session, environ=place.environ)
     assert found
     return found

@@ -148,6 +148,12 @@ def _report(result: Json) -> str:
     return f"drill {result['drill']} passed: {count(result['checks'], 'check')} of snapshot {result['snapshot']} hold"
 
 
+def _sweep(swept: Json) -> str:
+    verb = "would be removed (dry run)" if swept["dry_run"] else "removed"
+    given_up = f"; {count(len(swept['abandoned']), 'open run')} given up" if swept["abandoned"] else ""
+    return f"{format_size(swept['bytes'])} {verb}{given_up}"
+
+
 _SENTENCES: dict[str, Callable[[Json], str]] = {
     "open": _open,
     "list": _list,
@@ -159,6 +165,7 @@ _SENTENCES: dict[str, Callable[[Json], str]] = {
     "probe": _probe,
     "prove": _prove,
     "retain": _retain,
+    "sweep": _sweep,
     "close": _close,
     "plan": _plan_of_any,
     "pick": _pick,
