@@ -71,7 +71,9 @@ def measure(tools: list[Tool], counts: Counts, folder: Path, scale: float) -> No
             kinds = ", ".join(f"{met[method]} {method}" for method in METHODS if met[method])
             line = f"{stage:10} {tool.name:8} {wall:7.2f} s, CPU {cpu:6.2f} s, {requests:5} requests"
             line += f" ({requests / gib:.0f}/GiB)" if stage in ("first", "restore") else ""
-            line += f": {kinds}; {met['refused']} refused; {met['sent'] / 1e6:.2f} MB up, {met['received'] / 1e6:.2f} down"
+            line += (
+                f": {kinds}; {met['refused']} refused; {met['sent'] / 1e6:.2f} MB up, {met['received'] / 1e6:.2f} down"
+            )
             print(line, flush=True)
             if stage == "restore":
                 compare(tool, tree, out)

@@ -150,7 +150,7 @@ class ManifestWriter:
             yield DeltaRef(key, self._put(key, table), table.num_rows, sequence)
 
     def _put(self, key: str, table: pa.Table) -> str:
-        data = write_table(table.unify_dictionaries(), key=key, keyring=self._keyring)
+        data = write_table(table, key=key, keyring=self._keyring)
         self._store.put(key, data)
         self._bytes += len(data)
         return digest(data)
