@@ -183,7 +183,7 @@ def test_a_swapped_shard_does_not_even_open_when_its_digest_is_forged(tree: Tree
 
 
 def test_shard_sizes_grow_with_the_tree() -> None:
-    assert [shard_rows(n) for n in (1, 50_000, 10_000_000, 100_000_000)] == [8192, 8192, 65536, 262144]
+    assert [shard_rows(n) for n in (1, 50_000, 10_000_000, 100_000_000)] == [32768, 32768, 65536, 262144]
 
 
 def test_a_stored_table_names_only_the_directories_of_its_rows() -> None:

@@ -25,7 +25,7 @@ from moraine.stores.base import Store
 
 DELTA = pa.schema([*MANIFEST, pa.field("op", pa.uint8(), nullable=False)])
 MAX_DELTAS = 16
-_SMALLEST_SHARD = 1 << 13
+_SMALLEST_SHARD = 1 << 15  # 50,000 files are one object: a repository has few of them, and a listing reads few
 _LARGEST_SHARD = 1 << 18
 
 
