@@ -131,8 +131,17 @@ def same_names(left: pa.Table, right: pa.Table) -> bool:
     return bool(
         left.num_rows == right.num_rows
         and left["name"].combine_chunks().equals(right["name"].combine_chunks())
-        and _plain(left["dir"]).equals(_plain(right["dir"]))
+        and _same(left["dir"], right["dir"])
     )
+
+
+def _same(left: pa.ChunkedArray, right: pa.ChunkedArray) -> bool:
+    """Whether two columns hold the same values; their dictionaries are matched instead of spelling out every row."""
+    here, there = left.combine_chunks(), right.combine_chunks()
+    if not (pa.types.is_dictionary(here.type) and pa.types.is_dictionary(there.type)):
+        return bool(_plain(left).equals(_plain(right)))
+    codes = pc.index_in(there.dictionary, value_set=here.dictionary)
+    return bool(codes.take(there.indices).equals(here.indices))
 
 
 def match(left: pa.Table, right: pa.Table) -> np.ndarray:
