@@ -305,7 +305,7 @@ def test_a_reader_says_that_the_object_is_another_one(bucket: Bucket, monkeypatc
 
 
 def test_what_was_read_before_is_not_asked_for_again(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(s3_reader, "PART", 4)
+    small_parts(monkeypatch, 4)
     bucket.put("x", b"0123456789")
     view = memoryview(bytearray(9))
     for count, rest, reads in ((2, b"23456789", 3), (4, b"456789", 3), (9, b"9", 2), (10, b"", 1)):

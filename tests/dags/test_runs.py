@@ -17,7 +17,7 @@ from airflow.sdk import DAG
 from airflow.utils.session import create_session
 from sqlalchemy import select
 
-import moraine.steps.copy
+import moraine.steps.route
 from airflow_runs import clear_failed, go_on, run, states
 from compare import compare_trees
 from moraine.errors import DamagedObject, MoraineError, StoreUnavailable
@@ -85,7 +85,7 @@ def place(tmp_path: Path, policies: Path, monkeypatch: pytest.MonkeyPatch) -> Pl
 
 def fail_once(monkeypatch: pytest.MonkeyPatch, error: MoraineError, shard: int) -> None:
     """The copy of one shard fails the first time."""
-    real: Callable[..., Any] = moraine.steps.copy.copy_shard
+    real: Callable[..., Any] = moraine.steps.route.copy_shard
     failed: list[int] = []
 
     def copy_shard(run: Any, changes: str, number: int, **more: Any) -> Any:
@@ -94,7 +94,7 @@ def fail_once(monkeypatch: pytest.MonkeyPatch, error: MoraineError, shard: int) 
             raise error
         return real(run, changes, number, **more)
 
-    monkeypatch.setattr(moraine.steps.copy, "copy_shard", copy_shard)
+    monkeypatch.setattr(moraine.steps.route, "copy_shard", copy_shard)
 
 
 def test_a_night_is_backed_up_and_comes_back_equal(place: Place) -> None:

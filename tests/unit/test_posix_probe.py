@@ -43,7 +43,7 @@ def test_probe_reports_facts(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path)
     facts = PosixSource(tmp_path / "link").probe()
     assert facts.device == tmp_path.stat().st_dev
-    assert (facts.root, facts.history, facts.notes) == (str(tmp_path / "link"), False, ())
+    assert (facts.root, facts.history, facts.notes) == (str(tmp_path / "link"), None, ())
     assert os.path.ismount(facts.info["mounted_at"])
     (tmp_path / "empty").mkdir()
     assert "is empty" in PosixSource(tmp_path / "empty").probe().notes[0]

@@ -63,27 +63,13 @@ def open_run(
     now = clock()
     repository.log.refresh()
     abandon_stale(repository, now - ABANDON_AFTER, clock, policy.policy)
-    session_id = repository.new_id(now)
+    fresh = Session(
+        repository.new_id(now), run, 1, policy.policy, window, None, now, 0, host=host, holder=holder, late=late
+    )
     opened: list[Session] = []
 
-    def body(state: LogState) -> Session:
-        before = next((s for s in state.sessions.values() if s.run == run and s.policy == policy.policy), None)
-        if before:
-            # What is listed from here on is of the present: the session must not date it back to its first attempt.
-            again = replace(before, attempt=before.attempt + 1, host=host, holder=holder)
-            again = replace(again, window=window, late=late, opened_at=now)
-            return replace(again, parent=_newest(state, policy)) if policy.destination else again
-        parents = state.live(policy.policy)
-        # Read from a source's history: compared with what was before it. A mirror has one state, the newest.
-        if not late and now >= on_time_until(window) and not policy.destination:
-            parents = [record for record in parents if record.window.end <= window.end] or parents
-        parent = max(parents, key=lambda s: (s.window.end, s.captured_at)).id if parents else None
-        return Session(
-            session_id, run, 1, policy.policy, window, parent, now, state.number, host=host, holder=holder, late=late
-        )
-
     def prepare(state: LogState) -> dict[str, object]:
-        opened[:] = [body(state)]
+        opened[:] = [_session(state, policy, fresh)]
         return {"session": opened[0].to_dict()}
 
     repository.log.append("open-session", prepare, now=now, validate=validate)
@@ -99,6 +85,22 @@ def open_run(
         work=work,
         progress=progress,
     )
+
+
+def _session(state: LogState, policy: Policy, fresh: Session) -> Session:
+    """The session to open: the one that this run has open, under a higher attempt; else `fresh`, with a parent."""
+    same = (s for s in state.sessions.values() if s.run == fresh.run and s.policy == fresh.policy)
+    before = next(same, None)
+    if before:
+        # What is listed from here on is of the present: the session must not date it back to its first attempt.
+        again = replace(fresh, id=before.id, attempt=before.attempt + 1, parent=before.parent, base=before.base)
+        return replace(again, parent=_newest(state, policy)) if policy.destination else again
+    parents = state.live(policy.policy)
+    # Read from a source's history: compared with what was before it. A mirror has one state, the newest.
+    if not fresh.late and fresh.opened_at >= on_time_until(fresh.window) and not policy.destination:
+        parents = [record for record in parents if record.window.end <= fresh.window.end] or parents
+    parent = max(parents, key=lambda s: (s.window.end, s.captured_at)).id if parents else None
+    return replace(fresh, parent=parent, base=state.number)
 
 
 def stale_sessions(repository: Repository, before: datetime, policy: str | None = None) -> list[str]:
