@@ -17,6 +17,7 @@ from moraine.model.window import Window
 from moraine.repository import manifest as module
 from moraine.repository.keys import Keyring
 from moraine.repository.manifest import DELTA, Manifest, ManifestWriter, Written, shard_rows
+from moraine.repository.tables import read_table, write_table
 from moraine.stores.memory import MemoryStore
 from rows import manifest, paths
 
@@ -182,4 +183,14 @@ def test_a_swapped_shard_does_not_even_open_when_its_digest_is_forged(tree: Tree
 
 
 def test_shard_sizes_grow_with_the_tree() -> None:
-    assert [shard_rows(n) for n in (1, 50_000, 10_000_000, 100_000_000)] == [8192, 8192, 65536, 262144]
+    assert [shard_rows(n) for n in (1, 50_000, 10_000_000, 100_000_000)] == [32768, 32768, 65536, 262144]
+
+
+def test_a_stored_table_names_only_the_directories_of_its_rows() -> None:
+    keyring = Keyring.create(lambda size: b"\7" * size)
+    whole = manifest({f"{number:05d}/file".encode(): {} for number in range(2000)})
+    few = whole.filter(pa.array([number % 1000 == 5 for number in range(whole.num_rows)]))
+    data = write_table(few, key="manifests/K.parquet", keyring=keyring)
+    found = read_table(data, key="manifests/K.parquet", keyring=keyring)
+    assert paths(found) == paths(few)
+    assert sorted(found["dir"].combine_chunks().dictionary.to_pylist()) == sorted(set(few["dir"].to_pylist()))

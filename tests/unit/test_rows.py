@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from unittest.mock import patch
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moraine.engine.rows import Cursor, aligned, match, overlay, position, rechunk, row_keys
+from moraine.engine import rows as engine_rows
+from moraine.engine.rows import Cursor, aligned, lay_over, match, overlay, position, rechunk, row_keys
 from moraine.model.entry import join_path, row_key, split_path
 from rows import inventory, paths
 
@@ -78,3 +81,13 @@ def test_rechunk_keeps_rows_and_bounds_sizes(names: set[bytes], rows: int) -> No
 def test_join_and_split_paths() -> None:
     for path in (b"", b"a", b"a/b", b"a/b/c"):
         assert join_path(*split_path(path)) == path
+
+
+@given(PATHS, PATHS)
+def test_laying_few_rows_over_many_is_an_overlay(old: set[bytes], new: set[bytes]) -> None:
+    below = inventory({path: {"size": 1} for path in old})
+    above = inventory({path: {"size": 2} for path in new})
+    with patch.object(engine_rows, "_FEW", 0):
+        merged = lay_over(below, above)
+    assert paths(merged) == sorted(old | new, key=key)
+    assert merged["size"].to_pylist() == [2 if path in new else 1 for path in paths(merged)]

@@ -7,6 +7,7 @@ streams deliver, whatever the number of rows.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -14,6 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from moraine.model.entry import row_key
+
+_FEW = 64  # a search among the rows of a table takes about as long as sorting so many
 
 
 def key_at(table: pa.Table, index: int) -> bytes:
@@ -128,8 +131,17 @@ def same_names(left: pa.Table, right: pa.Table) -> bool:
     return bool(
         left.num_rows == right.num_rows
         and left["name"].combine_chunks().equals(right["name"].combine_chunks())
-        and _plain(left["dir"]).equals(_plain(right["dir"]))
+        and _same(left["dir"], right["dir"])
     )
+
+
+def _same(left: pa.ChunkedArray, right: pa.ChunkedArray) -> bool:
+    """Whether two columns hold the same values; their dictionaries are matched instead of spelling out every row."""
+    here, there = left.combine_chunks(), right.combine_chunks()
+    if not (pa.types.is_dictionary(here.type) and pa.types.is_dictionary(there.type)):
+        return bool(_plain(left).equals(_plain(right)))
+    codes = pc.index_in(there.dictionary, value_set=here.dictionary)
+    return bool(codes.take(there.indices).equals(here.indices))
 
 
 def match(left: pa.Table, right: pa.Table) -> np.ndarray:
@@ -152,6 +164,24 @@ def overlay(tables: list[pa.Table]) -> pa.Table:
     new_group[1:] = np.asarray(pc.not_equal(ordered[1:], ordered[:-1]).to_numpy(zero_copy_only=False))
     winners = np.maximum.reduceat(order, np.flatnonzero(new_group))
     return table.take(pa.array(winners))
+
+
+def lay_over(base: pa.Table, changed: pa.Table) -> pa.Table:
+    """Sorted `changed`, one row per key, laid over sorted `base`; quicker than `overlay` where they are few."""
+    if changed.num_rows * _FEW > base.num_rows:
+        return overlay([base, changed])
+    keys = [key_at(changed, row) for row in range(changed.num_rows)]
+    directory, name = base["dir"].combine_chunks(), base["name"].combine_chunks()
+
+    def key(row: int) -> bytes:
+        return row_key(directory[row].as_py(), name[row].as_py())
+
+    places = np.array([bisect_left(range(base.num_rows), wanted, key=key) for wanted in keys], dtype=np.int64)
+    replaced = [place for place, wanted in zip(places, keys, strict=True) if place < len(name) and key(place) == wanted]
+    order = np.insert(np.arange(base.num_rows), places, base.num_rows + np.arange(len(keys)))
+    kept = np.ones(len(order), dtype=bool)
+    kept[np.asarray(replaced, dtype=np.int64) + np.searchsorted(places, replaced, side="right")] = False
+    return pa.concat_tables([base, changed]).unify_dictionaries().take(pa.array(order[kept]))
 
 
 def sorted_rows(table: pa.Table) -> pa.Table:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from moraine.engine.rows import Cursor, key_at, overlay, rechunk
+from moraine.engine.rows import Cursor, key_at, lay_over, overlay, rechunk
 from moraine.errors import MissingObject, ObjectNotFound
 from moraine.model.entry import MANIFEST, Op, row_key
 from moraine.model.snapshot import DeltaRef, ShardRef, Snapshot
@@ -25,7 +25,7 @@ from moraine.stores.base import Store
 
 DELTA = pa.schema([*MANIFEST, pa.field("op", pa.uint8(), nullable=False)])
 MAX_DELTAS = 16
-_SMALLEST_SHARD = 1 << 13
+_SMALLEST_SHARD = 1 << 15  # 50,000 files are one object: a repository has few of them, and a listing reads few
 _LARGEST_SHARD = 1 << 18
 
 
@@ -150,7 +150,7 @@ class ManifestWriter:
             yield DeltaRef(key, self._put(key, table), table.num_rows, sequence)
 
     def _put(self, key: str, table: pa.Table) -> str:
-        data = write_table(table.unify_dictionaries(), key=key, keyring=self._keyring)
+        data = write_table(table, key=key, keyring=self._keyring)
         self._store.put(key, data)
         self._bytes += len(data)
         return digest(data)
@@ -187,12 +187,12 @@ def merge_window(base: pa.Table | None, changed: list[pa.Table]) -> pa.Table:
     if not changed:
         assert base is not None
         return base
-    layers = list(changed)
+    merged = overlay(changed)
     if base is not None:
-        layers.insert(0, base.append_column(DELTA.field("op"), pa.repeat(pa.scalar(0, pa.uint8()), base.num_rows)))
-        layers = [layer.select(layers[0].schema.names) for layer in layers]
-    merged = overlay(layers)
-    return merged.filter(pc.not_equal(merged["op"], int(Op.DELETED))).drop_columns(["op"])
+        base = base.append_column(DELTA.field("op"), pa.repeat(pa.scalar(0, pa.uint8()), base.num_rows))
+        merged = lay_over(base, merged.select(base.schema.names))
+    gone = pc.equal(merged["op"], int(Op.DELETED))
+    return (merged.filter(pc.invert(gone)) if pc.any(gone).as_py() else merged).drop_columns(["op"])
 
 
 def _joined(shards: list[ShardRef]) -> list[ShardRef]:

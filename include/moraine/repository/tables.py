@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 import moraine.model.arrow  # noqa: F401  (first: it keeps pandas out)
@@ -39,6 +40,7 @@ _ROW_GROUP = 1 << 16
 
 def write_table(table: pa.Table, *, key: str, keyring: Keyring) -> bytes:
     """The stored form of a table."""
+    table = _compacted(table)
     names = table.schema.names
     encodings = {name: "DELTA_BINARY_PACKED" for name in names if name in _PACKED}
     encodings |= {name: "DELTA_BYTE_ARRAY" for name in names if name == "name"}
@@ -81,3 +83,19 @@ def read_table(
         return source.read(columns=list(columns) if columns is not None else None)
     except (OSError, pa.ArrowException) as error:
         raise DamagedObject(f"{key} does not open: {error}", hint="run `moraine check`", object=key) from error
+
+
+def _compacted(table: pa.Table) -> pa.Table:
+    """Without dictionary entries that no row uses: a filtered table still has those of the whole it was taken from."""
+    table = table.unify_dictionaries()
+    for number, field in enumerate(table.schema):
+        if not pa.types.is_dictionary(field.type) or not table.num_rows:
+            continue
+        flat = table.column(number).combine_chunks()
+        used = pc.unique(flat.indices).drop_null()
+        if len(used) < len(flat.dictionary):
+            fewer = pa.DictionaryArray.from_arrays(
+                pc.index_in(flat.indices, value_set=used), flat.dictionary.take(used)
+            )
+            table = table.set_column(number, field, fewer)
+    return table

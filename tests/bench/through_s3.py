@@ -1,0 +1,117 @@
+"""The same backup through S3 by Moraine and restic: wall seconds, and requests for each GiB and each night.
+
+    PYTHONPATH=include:tests .venv/bin/python tests/bench/through_s3.py [--delay 0.02] [--refused 0.05] [--scale 1]
+
+A versitygw on this machine is the store; a proxy before it adds DELAY seconds to every request, answers the share
+REFUSED of them with 503 SlowDown, and counts. The tree is 200 MB of a data lake and 5,000 small files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from bench import compare, run, workload
+from peers import Tool, found
+from servers import CREDENTIALS, running
+from slow_server import Counts, slow
+
+LAKE = 200 / 1500  # of the whole workload
+SMALL = 5_000 / 50_000
+STAGES = ("first", "unchanged", "night", "restore")
+METHODS = ("GET", "PUT", "HEAD", "POST", "DELETE")
+
+
+def main() -> None:
+    """Every stage by both, in turn."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--delay", type=float, default=0.02, help="seconds that every request takes longer")
+    parser.add_argument("--refused", type=float, default=0.05, help="share of requests that are answered 503")
+    parser.add_argument("--scale", type=float, default=1.0, help="share of the tree")
+    parser.add_argument("--peers", nargs="*", default=["restic"], help="which other tools")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="moraine-s3-") as made:
+        folder = Path(made)
+        (folder / "server").mkdir()
+        with (
+            running("versitygw", folder / "server") as server,
+            slow(server.endpoint_url, delay=args.delay, refused=args.refused) as counts,
+        ):
+            server.make_bucket("bench")
+            tools = [through(tool, counts.endpoint_url) for tool in found(folder / "homes", args.peers)]
+            measure(tools, counts, folder, args.scale)
+
+
+def measure(tools: list[Tool], counts: Counts, folder: Path, scale: float) -> None:
+    """Every stage by every tool, each as a process of its own."""
+    tree, out = folder / "tree", folder / "out"
+    workload("data lake", tree / "lake", LAKE * scale)
+    workload("small files", tree / "small", SMALL * scale)
+    gib = sum(path.stat().st_size for path in tree.rglob("*") if path.is_file()) / (1 << 30)
+    for tool in tools:
+        run(tool, tool.init, folder)
+    print(f"a tree of {gib:.3f} GiB; delay {counts.delay} s, {counts.refused:.0%} refused")
+    for number, stage in enumerate(STAGES):
+        if stage == "night":
+            workload("night", tree, 1)
+        for tool in tools if number % 2 else reversed(tools):
+            if stage == "restore":
+                out.mkdir()
+            counts.take()
+            wall, cpu = timed(tool, stage, out if stage == "restore" else tree)
+            met = counts.take()
+            requests = sum(met[method] for method in METHODS)
+            kinds = ", ".join(f"{met[method]} {method}" for method in METHODS if met[method])
+            line = f"{stage:10} {tool.name:8} {wall:7.2f} s, CPU {cpu:6.2f} s, {requests:5} requests"
+            line += f" ({requests / gib:.0f}/GiB)" if stage in ("first", "restore") else ""
+            line += (
+                f": {kinds}; {met['refused']} refused; {met['sent'] / 1e6:.2f} MB up, {met['received'] / 1e6:.2f} down"
+            )
+            print(line, flush=True)
+            if stage == "restore":
+                compare(tool, tree, out)
+                shutil.rmtree(out)
+
+
+def timed(tool: Tool, stage: str, folder: Path) -> tuple[float, float]:
+    """Wall and CPU seconds of one command."""
+    began = time.monotonic()
+    command = tool.restore if stage == "restore" else tool.backup
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(command, cwd=folder, env=tool.env(), stdout=subprocess.DEVNULL, stderr=said)
+        _, status, used = os.wait4(process.pid, 0)
+        wall = time.monotonic() - began
+        said.seek(0)
+        if os.waitstatus_to_exitcode(status):
+            sys.exit(f"{tool.name} failed at {stage}: {said.read().decode(errors='replace')}")
+    return wall, used.ru_utime + used.ru_stime
+
+
+def through(tool: Tool, endpoint_url: str) -> Tool:
+    """The tool with its repository in the bucket."""
+    place = next(word for word in tool.init if word.endswith("/repository"))
+    url = f"s3:{endpoint_url}/bench/{tool.name}" if tool.name == "restic" else f"s3://bench/{tool.name}"
+    environ = {**tool.environ, **CREDENTIALS, "AWS_ENDPOINT_URL": endpoint_url}
+
+    def moved(command: list[str]) -> list[str]:
+        return [url if word == place else word for word in command]
+
+    return replace(
+        tool,
+        init=moved(tool.init),
+        backup=moved(tool.backup),
+        restore=moved(tool.restore),
+        check=moved(tool.check),
+        environ=environ,
+    )
+
+
+if __name__ == "__main__":
+    main()
