@@ -94,8 +94,9 @@ def test_many_threads_settle_near_what_a_busy_server_takes() -> None:
     store = RetryingStore(inner, Patience(lambda seconds: None, time.monotonic, lambda: 0.0), pace)
     with ThreadPoolExecutor(32) as pool:
         list(pool.map(lambda _: store.head("key"), range(2000)))
-    assert inner.peak <= 8
-    assert 2 <= pace.limit <= 8
+    # Twice what it takes, and not 32: where the machine holds threads back, a round goes well at a higher limit too.
+    assert inner.peak <= 12
+    assert 2 <= pace.limit <= 12
     assert inner.refused < 600  # without a pace nearly all of 32 at a time would be
 
 

@@ -7,7 +7,8 @@ clock is needed (the commit protocol of Delta and Iceberg, on a plain object sto
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
@@ -32,6 +33,8 @@ from moraine.stores.base import Store
 CHECKPOINT_EVERY = 64
 MAX_SKEW = timedelta(minutes=10)
 _RACES = 100
+_AT_ONCE = 16  # entries fetched side by side
+_WINDOW = 256  # entries held before they are folded
 
 Validate = Callable[[LogState], object]
 Body = dict[str, Any] | Callable[[LogState], dict[str, Any]]
@@ -73,19 +76,31 @@ class Log:
 
     def _fold_rest(self, upto: int | None = None) -> LogState:
         after = layout.log_entry(self.state.number) if self.state.number >= 0 else None
+        for key, data in self._stored(after, upto):
+            self._fold(key, data)
+        return self.state
+
+    def _stored(self, after: str | None = None, upto: int | None = None) -> Iterator[tuple[str, bytes]]:
+        """The entries' objects in order; several are fetched at once, as a store may be far away."""
+        keys: list[str] = []
         for info in self._store.list(layout.LOG, after=after):
             if info.key.startswith(layout.CHECKPOINTS) or (upto is not None and layout.log_number(info.key) > upto):
                 break
-            self._fold(info.key)
-        return self.state
+            keys.append(info.key)
+        with ThreadPoolExecutor(min(_AT_ONCE, max(len(keys), 1)), thread_name_prefix="log") as pool:
+            for start in range(0, len(keys), _WINDOW):
+                window = keys[start : start + _WINDOW]
+                yield from zip(window, pool.map(self._store.get, window), strict=True)
 
     def refresh(self) -> LogState:
         """Fold the entries that others have added since."""
         while True:
             try:
-                self._fold(layout.log_entry(self.state.number + 1))
+                key = layout.log_entry(self.state.number + 1)
+                data = self._store.get(key)
             except ObjectNotFound:
                 return self.state
+            self._fold(key, data)
 
     def append(self, kind: str, body: Body, *, now: datetime, validate: Validate | None = None) -> LogEntry:
         """Add an entry that `validate` accepts against the state right before it.
@@ -118,25 +133,22 @@ class Log:
         """Every entry, oldest first, each authenticated and its chain checked; for `check`."""
         found: list[LogEntry] = []
         previous = ""
-        for info in self._store.list(layout.LOG):
-            if info.key.startswith(layout.CHECKPOINTS):
-                break
-            entry, previous = self._read(info.key, len(found), previous)
+        for key, data in self._stored():
+            entry, previous = self._read(key, data, len(found), previous)
             found.append(entry)
         return found
 
-    def _fold(self, key: str) -> None:
-        entry, object_digest = self._read(key, self.state.number + 1, self.state.digest)
+    def _fold(self, key: str, data: bytes) -> None:
+        entry, object_digest = self._read(key, data, self.state.number + 1, self.state.digest)
         self.state.apply(entry, object_digest)
 
-    def _read(self, key: str, number: int, previous: str) -> tuple[LogEntry, str]:
+    def _read(self, key: str, data: bytes, number: int, previous: str) -> tuple[LogEntry, str]:
         if layout.log_number(key) != number:
             raise MissingObject(
                 f"log entry {number} is missing",
                 hint="restore it from a copy of the store",
                 object=layout.log_entry(number),
             )
-        data = self._store.get(key)
         content = read_open(data, key=key, keyring=self._keyring)
         if content.get("version", 0) > LOG_VERSION:
             raise UnsupportedFormat(f"{key} has log version {content['version']}", hint="upgrade Moraine", object=key)
