@@ -55,7 +55,10 @@ def grouped(samples: list[Sample]) -> dict[tuple[str, str], dict[str, Sample]]:
     for sample in samples:
         groups.setdefault((sample.work, sample.stage), {}).setdefault(sample.tool, []).append(sample)
     return {
-        key: {tool: middle(found) for tool, found in sorted(tools.items(), key=lambda item: item[0] != "moraine")}
+        key: {
+            tool: middle(found)
+            for tool, found in sorted(tools.items(), key=lambda item: (item[0] != "moraine", item[0]))
+        }
         for key, tools in groups.items()
     }
 
@@ -74,7 +77,7 @@ def write_page(
     picture.parent.mkdir(parents=True, exist_ok=True)
     picture.write_text(plot(samples))
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    machine = f"{os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()} {platform.release()}"
+    machine = f"{os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()} {platform.release().partition('-')[0]}"
     text = f"""# Performance
 
 Measured by `./moraine bench {" ".join(command)}` on {datetime.now(UTC):%Y-%m-%d}: {machine},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -27,7 +28,8 @@ class Tool:
     def describe(self) -> str:
         """Its name and version, as it says itself."""
         said = subprocess.run(self.version, capture_output=True, text=True, check=True, env=self.env()).stdout
-        return f"{self.name}: {said.splitlines()[0].strip()}"
+        version = re.search(r"\d+(\.\d+)+", said)
+        return f"{self.name} {version[0] if version else said.splitlines()[0]}"
 
     def env(self) -> dict[str, str]:
         """What it runs with."""
