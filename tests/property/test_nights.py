@@ -101,25 +101,6 @@ class Model:
         nights = self.nights_up_to(at, max(earlier, default=None))
         self.shots.append(Shot(name, at, at, nights, late_run=True))
 
-    def capture(self, found: Standing, run: str) -> str:
-        """Every step of a run, for real."""
-        source, at = PosixSource(str(self.folder)), self.clock.now
-        opened = open_run(
-            self.repository,
-            self.policy,
-            source,
-            run=run,
-            window=found.window,
-            late=found.late,
-            clock=lambda: at,
-            entropy=os.urandom,
-            work=MemoryStore(),
-        )
-        diffed = diff_entries(opened, [list_entries(opened, shard) for shard in source.shards(1)])
-        copied = [copy_shard(opened, diffed.changes, shard.number) for shard in diffed.shards]
-        evidence = [verify_shard(opened, part.outcome).evidence for part in copied]
-        return commit(opened, diffed, [part.outcome for part in copied], evidence).snapshot
-
     def by_hand(self, name: str, at: datetime) -> None:
         last = max((shot.end for shot in self.living()), default=at)
         self.shots.append(Shot(name, at, at, self.nights_up_to(at, last)))

@@ -156,7 +156,7 @@ def test_source_and_mirror_must_lie_apart(tmp_path: Path) -> None:
 
 
 def test_of_two_runs_at_once_the_later_is_refused_and_the_next_is_right(nights: Nights) -> None:
-    from moraine.steps import mirror as steps
+    from moraine.steps import route as steps
 
     small_tree(nights.source)
     nights.night()

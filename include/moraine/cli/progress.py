@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from datetime import timedelta
 from typing import TextIO
@@ -61,7 +62,7 @@ class _Phase:
         return f"ETA {timedelta(seconds=round(elapsed / share - elapsed))}"
 
 
-class _Renderer:
+class _Renderer(ABC):
     """Common part: counts phases and decides when to draw."""
 
     every: float
@@ -93,11 +94,13 @@ class _Renderer:
             self._end(self._phase, self._now())
         self._phase = None
 
+    @abstractmethod
     def _draw(self, phase: _Phase, now: float) -> None:
-        raise NotImplementedError
+        """Show where the phase stands."""
 
+    @abstractmethod
     def _end(self, phase: _Phase, now: float) -> None:
-        raise NotImplementedError
+        """Show what the phase came to."""
 
     def _write(self, text: str) -> None:
         try:

@@ -16,7 +16,7 @@ from moraine.steps.commit import Committed, commit
 from moraine.steps.copy import copy_shard
 from moraine.steps.diff import diff_entries
 from moraine.steps.gate import gate_changes
-from moraine.steps.list import list_entries
+from moraine.steps.night import Steps, capture
 from moraine.steps.open import open_run
 from moraine.steps.run import Clock
 from moraine.steps.verify import verify_shard
@@ -65,13 +65,8 @@ def backup(
         holder=holder.mark,
         progress=progress,
     )
-    diffed = diff_entries(run, [list_entries(run, shard) for shard in source.shards(policy.shards.list)])
-    if not ignore_gate:
-        gate_changes(run, diffed)
-    copied = [copy_shard(run, diffed.changes, shard.number, planned=shard) for shard in diffed.shards]
-    committed = commit(
-        run, diffed, [c.outcome for c in copied], [verify_shard(run, c.outcome).evidence for c in copied]
-    )
+    steps = Steps(diff_entries, gate_changes, copy_shard, verify_shard, commit)
+    committed = capture(run, steps, ignore_gate=ignore_gate)
     close_run(repository, run.session.id, clock=clock, work=work)
     return committed
 

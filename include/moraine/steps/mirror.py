@@ -17,12 +17,11 @@ from moraine.steps.backup import Holder, cli_run, cli_window
 from moraine.steps.close import close_run
 from moraine.steps.commit import Committed
 from moraine.steps.init import init_repository
-from moraine.steps.list import list_entries
-from moraine.steps.mirror_copy import copy_mirror
-from moraine.steps.mirror_diff import diff_mirror, drift_report, gate_mirror
-from moraine.steps.mirror_settle import commit_mirror
-from moraine.steps.mirror_verify import retain_any, verify_mirror
+from moraine.steps.mirror_diff import drift_report
+from moraine.steps.mirror_verify import retain_any
+from moraine.steps.night import capture
 from moraine.steps.open import open_run
+from moraine.steps.route import steps_of
 from moraine.steps.run import Clock
 from moraine.stores.base import Store
 
@@ -73,13 +72,8 @@ def mirror(
         holder=holder.mark,
         progress=progress,
     )
-    diffed = diff_mirror(run, [list_entries(run, shard) for shard in source.shards(policy.shards.list)])
+    committed = capture(run, steps_of(policy), ignore_gate=ignore_gate)
     drift = drift_report(run)
-    if not ignore_gate:
-        gate_mirror(run, diffed)
-    copied = [copy_mirror(run, diffed.changes, shard.number, planned=shard) for shard in diffed.shards]
-    evidence = [verify_mirror(run, part.outcome).evidence for part in copied]
-    committed = commit_mirror(run, diffed, [part.outcome for part in copied], evidence)
     close_run(repository, run.session.id, clock=clock)
     purged = retain_any(repository, policy, clock=clock).purged
     return _mirrored(committed, drift, settled(repository, committed.snapshot), purged)

@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 from moraine.model.policy import Policy
-from moraine.steps.commit import Committed, commit
-from moraine.steps.copy import Copied, copy_shard
-from moraine.steps.diff import Diffed, diff_entries
-from moraine.steps.gate import Gated, gate_changes
+from moraine.steps.commit import commit
+from moraine.steps.copy import copy_shard
+from moraine.steps.diff import diff_entries
+from moraine.steps.gate import gate_changes
 from moraine.steps.mirror_copy import copy_mirror
 from moraine.steps.mirror_diff import diff_mirror, gate_mirror
 from moraine.steps.mirror_settle import commit_mirror
 from moraine.steps.mirror_verify import verify_mirror
-from moraine.steps.verify import Verified, verify_shard
-
-
-@dataclass(frozen=True, slots=True)
-class Steps:
-    """The steps in which the two differ."""
-
-    diff: Callable[..., Diffed]
-    gate: Callable[..., Gated]
-    copy: Callable[..., Copied]
-    verify: Callable[..., Verified]
-    commit: Callable[..., Committed]
+from moraine.steps.night import Steps
+from moraine.steps.verify import verify_shard
 
 
 def steps_of(policy: Policy) -> Steps:
