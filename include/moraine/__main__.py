@@ -9,6 +9,8 @@ import sys
 # Buffers come and go in large pieces here. Arrow's own pool, and the arenas that the C library opens for every thread,
 # keep 50 and 90 MB of them for later, at no gain in speed. Both look at this once: Arrow when it is loaded.
 os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+# NumPy's linear algebra is not used here; its threads would spin through every start.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
     libc.mallopt(-8, 1)  # M_ARENA_MAX
 

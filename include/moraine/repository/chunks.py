@@ -103,8 +103,8 @@ class ChunkReader:
     def read(self, locations: pa.Table, *, lost: Callable[[Lost], None] | None = None) -> Iterator[Opened]:
         """The chunks of `locations` (LOCATION rows, any order), frame by frame in (pack, offset) order.
 
-        Each frame is fetched, opened and decompressed once; neighbours come in one range request (<= 8 MiB). Worker
-        threads run ahead by at most about `memory` bytes; they end with the iterator (also when it is closed early).
+        Each frame is fetched, opened and decompressed once; neighbours come in one range request. Worker threads run
+        ahead by at most about `memory` bytes; they end with the iterator (also when it is closed early).
 
         Args:
             locations: what to read; row numbers in the answers are positions in this table.
@@ -120,9 +120,10 @@ class ChunkReader:
         buffers = Buffers(self._memory)
         ahead: deque[tuple[Future[list[Opened | Lost]], int]] = deque()
         held = 0
+        most = self._memory // (2 * self._workers)  # so that each has one in hand while another waits to be taken
         with ThreadPoolExecutor(self._workers, thread_name_prefix="read") as pool:
             try:
-                for request in requests(wanted):
+                for request in requests(wanted, most):
                     while ahead and held + request.cost > self._memory:
                         future, cost = ahead.popleft()
                         yield from _deliver(future.result(), lost)

@@ -11,8 +11,6 @@ import pyarrow as pa
 
 Numbers = npt.NDArray[np.int64]
 
-LARGEST_REQUEST = 8 << 20  # bytes of one range, unless a single frame is larger
-LARGEST_PLAIN = 16 << 20  # what one request may grow to once it is opened
 LARGEST_GAP = 128 << 10  # unwanted bytes that are cheaper to read than to ask twice
 
 
@@ -79,19 +77,19 @@ class Request:
         """Memory it takes while it is under way."""
         return self.length + max(self.plain, self.length)
 
-    def takes(self, pack: int, frame: Frame, plain: int) -> bool:
+    def takes(self, pack: int, frame: Frame, plain: int, most: int) -> bool:
         """Whether a following frame may join."""
         end = self.start + self.length
+        length = frame.offset + frame.length - self.start
         return (
             pack == self.pack
             and end <= frame.offset <= end + LARGEST_GAP
-            and frame.offset + frame.length - self.start <= LARGEST_REQUEST
-            and self.plain + plain <= LARGEST_PLAIN
+            and length + max(self.plain + plain, length) <= most
         )
 
 
-def requests(wanted: Wanted) -> Iterator[Request]:
-    """The range requests that fetch all wanted rows, each frame once."""
+def requests(wanted: Wanted, most: int) -> Iterator[Request]:
+    """The range requests that fetch all wanted rows, each frame once; none costs over `most`, unless one frame does."""
     count = len(wanted.rows)
     if not count:
         return
@@ -104,7 +102,7 @@ def requests(wanted: Wanted) -> Iterator[Request]:
     for first, last, plain in zip(firsts.tolist(), lasts.tolist(), plains.tolist(), strict=True):
         pack = int(wanted.pack[first])
         frame = Frame(int(wanted.offset[first]), int(wanted.length[first]), first, last)
-        if current and current.takes(pack, frame, plain):
+        if current and current.takes(pack, frame, plain, most):
             current.frames.append(frame)
             current.plain += plain
             continue
