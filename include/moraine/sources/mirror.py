@@ -6,7 +6,7 @@ before. A mirror that cannot hold an entry says so in `notes`, and the run goes 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -49,6 +49,9 @@ class MirrorWriter(Protocol):
 
     notes: Notes
 
+    def expect(self, files: Iterable[tuple[bytes, bytes]]) -> None:
+        """The first file of each directory (dir, name) that files come from next, in this order."""
+
     def stands(self, rows: Rows, i: int) -> Content | None:
         """The file that is there, if it has the size and time of the row: then its content is worth a look."""
 
@@ -89,6 +92,7 @@ class Mirror(Protocol):
 
     kinds: frozenset[Kind]  # what the tree itself can hold; the inventory holds the rest
     links: bool  # several names can be one file
+    width: int  # files that may be read side by side
 
     def probe(self) -> MirrorFacts:
         """Look at it; writes nothing."""

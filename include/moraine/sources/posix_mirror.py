@@ -27,6 +27,7 @@ class PosixMirror:
 
     kinds = frozenset(Kind)
     links = True
+    width = 1  # the walk down to a file is one for all
 
     def __init__(self, path: str | os.PathLike[str], state: str, *, must_be_mount: bool = False) -> None:
         """Args: `state` is the name of the folder, at the top, that holds what the mirror knows of itself."""

@@ -28,6 +28,7 @@ class S3Mirror:
 
     kinds = frozenset({Kind.FILE})
     links = False
+    width = 8
 
     def __init__(self, bucket: str, prefix: str, state: str, *, from_bucket: bool, client: Callable[[], Any]) -> None:
         """Describe it; nothing is asked yet.

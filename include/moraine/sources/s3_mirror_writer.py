@@ -7,8 +7,9 @@ links or devices: those are in the inventory alone, and so is what does not fit 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from threading import BoundedSemaphore
 from types import TracebackType
@@ -18,12 +19,13 @@ from moraine.model.entry import join_path
 from moraine.model.xattrs import decode_xattrs
 from moraine.sources.s3_mirror_client import MirrorBucket
 from moraine.sources.s3_mirror_keys import Keys
+from moraine.sources.s3_mirror_known import Known
 from moraine.sources.s3_mirror_reader import S3Content
 from moraine.sources.target import Code, Content, Notes, Rows
 
 PART = 16 << 20
 _PARTS = 10_000
-_THREADS = 10  # as many connections as a client keeps
+_THREADS = 10  # requests that write; more of them wait for the interpreter
 _WAITING = 48  # requests under way or about to be, each with up to a part of bytes
 _HEADERS = {
     "content-type": "ContentType",
@@ -120,14 +122,22 @@ class S3MirrorWriter:
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="mirror")
         self._room = BoundedSemaphore(_WAITING)
         self._started: list[tuple[int, str, Future[Any]]] = []
-        self._start: str | None = None
-        self._there: dict[str, int] = {}  # sizes by key, of what lies directly under that prefix
+        self._known = Known(bucket.reading)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._known.close()
         self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def expect(self, files: Iterable[tuple[bytes, bytes]]) -> None:
+        """Ask what is in their directories a little before their turn."""
+        keys = []
+        for directory, name in files:
+            with suppress(OSError):  # it can have no key
+                keys.append(self.keys.key(join_path(directory, name)))
+        self._known.expect(keys)
 
     def stands(self, rows: Rows, i: int) -> Content | None:
         """The object that is there, if it has this size and, where it says so, this time."""
@@ -203,19 +213,8 @@ class S3MirrorWriter:
         return self.bucket.keep(key, self._trash + key.removeprefix(self._prefix))
 
     def known(self, directory: bytes, name: bytes) -> int | None:
-        """The size of what is there; one request for a directory, as rows come in its order. Raises OSError."""
-        key = self.keys.key(join_path(directory, name))
-        start = key[: key.rfind("/") + 1]
-        if start != self._start:
-            self._there, token = {}, None
-            while True:
-                page = self.bucket.reading.page(start, delimiter="/", token=token)
-                self._there |= {item.key: item.size for item in page.objects}
-                token = page.token
-                if token is None:
-                    break
-            self._start = start
-        return self._there.get(key)
+        """The size of what is there. Raises OSError when it can have no key."""
+        return self._known.size(self.keys.key(join_path(directory, name)))
 
     def start(self, token: int, key: str, do: Callable[[], Any]) -> None:
         """Have something done about a key; `flush` waits for it."""

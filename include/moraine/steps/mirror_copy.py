@@ -119,6 +119,7 @@ class _Shard:
         self._racy = int((self._run.clock().timestamp() - self._run.policy.racy_window) * 1e9)
         totals = self._done.totals
         before, self._told, staged = totals["bytes"], 0, self._copier.written
+        self._writer.expect(_firsts(rows))
         for row in range(rows.count):
             self._entry(rows, there, row)
             if self._copier.written - staged >= _FLUSH_BYTES:
@@ -231,6 +232,15 @@ class _Shard:
 
     def _racy_from(self) -> int:
         return self._racy
+
+
+def _firsts(rows: Rows) -> Iterator[tuple[bytes, bytes]]:
+    """Of each directory the first file that has to be read."""
+    last: bytes | None = None
+    for row in range(rows.count):
+        if rows.kind[row] == Kind.FILE and rows.read[row] and rows.directory[row] != last:
+            last = rows.directory[row]
+            yield last, rows.name[row]
 
 
 def _refused(rows: Rows, row: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -71,13 +72,19 @@ def compare_files(
     table: pa.Table, look: LookAt, repository: Repository, *, share: float, rng: np.random.Generator
 ) -> Iterator[tuple[str, int, str]]:
     """Path, bytes read and what is wrong (nothing: empty) of a share of the files of a table that were captured."""
+    assert repository.mirror
     if share <= 0:
         return
     state = table["state"].to_numpy()
     file = (table["kind"].to_numpy() == Kind.FILE) & ((state == State.OK) | (state == State.RACY))
     chosen = file & np.asarray(table["digest"].is_valid()) & (rng.random(table.num_rows) < share)
-    for row in table.select(READ).filter(pa.array(chosen)).to_pylist():
-        yield display_path(join_path(row["dir"], row["name"])), row["size"], difference(row, look, repository)
+    rows = table.select(READ).filter(pa.array(chosen)).to_pylist()
+    with ThreadPoolExecutor(repository.mirror.width, thread_name_prefix="read-back") as pool:
+        try:
+            for row, problem in zip(rows, pool.map(lambda row: difference(row, look, repository), rows), strict=True):
+                yield display_path(join_path(row["dir"], row["name"])), row["size"], problem
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def difference(row: dict[str, Any], look: LookAt, repository: Repository) -> str:
