@@ -8,6 +8,7 @@ goes on; what makes going on pointless (no space, a path that leads outside) is 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
@@ -105,8 +106,12 @@ class Notes:
             self.kept.append(Note(code, display_path(path), message))
 
     def take(self, other: Notes) -> None:
-        """All notes of another."""
-        self.kept += other.kept
+        """All notes of another, as far as there is room for them."""
+        held = Counter(note.code for note in self.kept)
+        for note in other.kept:
+            held[note.code] += 1
+            if held[note.code] <= SAMPLES:
+                self.kept.append(note)
         for code, count in other.counts.items():
             self.counts[code] = self.counts.get(code, 0) + count
 
