@@ -2,18 +2,20 @@
 
 Python works on one core at a time, and a tree of small files is mostly Python and system calls. A forked process writes
 its part with the writer it was born with and tells through a pipe what it has done; notes and counts end up in this
-process's writer. Each ends when this process is gone (its pipe breaks), and this one ends the others when one fails:
-what they have written stays, and the same restore, run again, goes on from there.
+process's writer. All end with this process, and this one ends the others when one fails: what they have written stays,
+and the same restore, run again, goes on from there.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import threading
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection, Pipe, wait
 from types import FrameType
 from typing import Any, NoReturn
@@ -28,6 +30,7 @@ from moraine.stores.memory import MemoryStore
 
 Part = Callable[[Progress], None]
 
+_PR_SET_PDEATHSIG = 1
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -86,20 +89,23 @@ def in_processes(parts: Sequence[Part], writer: PosixWriter, progress: Progress)
 
 def _start(part: Part, writer: PosixWriter, running: dict[Connection, int]) -> None:
     hears, tells = Pipe(duplex=False)
+    parent = os.getpid()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # until the process is known and knows them
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of Arrow's idle threads, which are ready for a fork
             child = os.fork()
         if not child:
-            _live(part, writer, tells, [hears, *running], before)
+            _live(partial(_outcome, part, writer, tells), tells, [hears, *running], before, parent)
         running[hears] = child
         tells.close()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _live(part: Part, writer: PosixWriter, pipe: Connection, others: list[Connection], mask: set[Any]) -> NoReturn:
+def _live(
+    work: Callable[[], _Outcome | Exception], pipe: Connection, others: list[Connection], mask: set[Any], parent: int
+) -> NoReturn:
     """The life of a process; nothing of the one that it is a copy of is to be closed, flushed or told at its end."""
     code = 1
     try:
@@ -107,11 +113,21 @@ def _live(part: Part, writer: PosixWriter, pipe: Connection, others: list[Connec
             other.close()  # else nobody would notice that the first process is gone
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the first process decides
         signal.signal(signal.SIGTERM, _interrupt)
+        _die_with(parent)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        pipe.send(_outcome(part, writer, pipe))
+        pipe.send(work())
         code = 0
     finally:
         os._exit(code)
+
+
+def _die_with(parent: int) -> None:
+    """Be gone when the parent is: else the restore that is run again would meet this one."""
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)  # elsewhere than on Linux the broken pipe has to do
+    if prctl:
+        prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 def _outcome(part: Part, writer: PosixWriter, pipe: Connection) -> _Outcome | Exception:
