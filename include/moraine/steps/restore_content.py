@@ -179,7 +179,7 @@ def shares(pieces: Pieces, counts: Numbers, processes: int) -> list[Pieces]:
     np.minimum.at(begins, pieces.file, frame)
     size = pieces.locations["size"].to_numpy().astype(np.int64)[pieces.place]
     work = np.bincount(begins[pieces.file], weights=size + _PER_FILE / counts[pieces.file])
-    unit = ((np.cumsum(work) - work) // SHARE_UNIT).astype(np.int64)
+    _, unit = np.unique((np.cumsum(work) - work) // SHARE_UNIT, return_inverse=True)
     loads = [0.0] * processes
     owners = []
     for load in np.bincount(unit, weights=work).tolist():
