@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from moraine.errors import MissingObject
 from moraine.model.progress import Progress
-from moraine.repository.chunks import Lost, Opened
+from moraine.repository.chunks import ChunkReader, Lost, Opened
 from moraine.repository.index import Index
 from moraine.repository.repository import Repository
 from moraine.repository.tables import LOCATION
@@ -106,20 +106,25 @@ class ContentWriter:
         if self.processes > 1 and isinstance(self.writer, PosixWriter) and may_fork(self.repository.store):
             parts = shares(pieces, counts, self.processes)
             if len(parts) > 1:
-                work = [partial(self._share, window, verdicts, part, counts) for part in parts]
+                reader = self.repository.chunks.one_of(len(parts))
+                work = [partial(self._share, window, verdicts, part, counts, reader) for part in parts]
                 in_processes(work, self.writer, self.progress)
                 return
-        self._pass_on(window, verdicts, pieces, counts)
+        self._pass_on(window, verdicts, pieces, counts, self.repository.chunks)
 
-    def _share(self, window: Window, verdicts: Verdicts, pieces: Pieces, counts: Numbers, told: Progress) -> None:
+    def _share(
+        self, window: Window, verdicts: Verdicts, pieces: Pieces, counts: Numbers, reader: ChunkReader, told: Progress
+    ) -> None:
         """As `_pass_on`, in a process that was forked for it."""
-        replace(self, progress=told)._pass_on(window, verdicts, pieces, counts)
+        replace(self, progress=told)._pass_on(window, verdicts, pieces, counts, reader)
 
-    def _pass_on(self, window: Window, verdicts: Verdicts, pieces: Pieces, counts: Numbers) -> None:
+    def _pass_on(
+        self, window: Window, verdicts: Verdicts, pieces: Pieces, counts: Numbers, reader: ChunkReader
+    ) -> None:
         left = counts.copy()
         lost = self._on_lost(window)
         for some in _in_turns(pieces, counts, self.writer.span):
-            for opened in self.repository.chunks.read(some.locations, lost=lost(some)):
+            for opened in reader.read(some.locations, lost=lost(some)):
                 self._whole(window, verdicts, some, counts, opened)
                 self._parts(window, verdicts, some, counts, left, opened)
                 opened.release()
