@@ -20,6 +20,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from command_line import Line
 from moraine.errors import RestoreError, TargetFull
 from moraine.model.progress import NoProgress
 from moraine.sources.target import Code, Notes
@@ -271,6 +272,20 @@ class TestWhere:
         finally:
             halt.set()
             other.join()
+
+    def test_the_command_line_takes_the_cores_it_may_use(
+        self, bare: Line, forks: Forks, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for number in range(8):
+            (bare.source / f"{number}").write_bytes(os.urandom(3 << 20))
+        bare("repo", "init")
+        bare("backup", str(bare.source))
+        for cores, expected in ((1, []), (2, [2]), (64, [4])):
+            monkeypatch.setattr(os, "sched_getaffinity", lambda process, cores=cores: set(range(cores)))
+            forks.clear()
+            done = bare.json("restore", "latest", "--to", str(bare.folder / f"out{cores}"), "--verify")
+            assert forks == expected
+            assert (done["files"], done["verified"], done["exit_code"]) == (10, 10, 0)
 
     def test_little_work_is_done_alone(self, world: World, forks: Forks, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(restore_content, "SHARE_UNIT", 32 << 20)
