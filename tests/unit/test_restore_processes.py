@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import stat
@@ -214,6 +215,20 @@ class TestTrouble:
         assert wide.restore().exit_code == 0
         assert wide.differences() == []
         assert all(path.stat().st_ino == inode for path, inode in before.items())
+
+    def test_no_room_for_a_process(self, wide: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        fork, calls = os.fork, iter([False, True, True])
+
+        def refused() -> int:
+            if next(calls):
+                raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+            return fork()
+
+        monkeypatch.setattr(os, "fork", refused)
+        done = wide.restore()
+        assert next(calls, None) is None
+        assert (done.exit_code, done.files) == (0, 66)
+        assert wide.differences() == []
 
     @pytest.mark.skipif(os.geteuid() != 0, reason="mounts a file system")
     def test_a_full_target(self, wide: World) -> None:

@@ -77,8 +77,9 @@ def in_processes(parts: Sequence[Part], writer: PosixWriter, progress: Progress)
     """
     running: dict[Connection, int] = {}
     try:
-        for part in parts:
-            _start(part, writer, running)
+        alone = [part for part in parts if not _start(part, writer, running)]
+        for part in alone:
+            part(progress)
         while running:
             for pipe in wait(list(running)):
                 if isinstance(pipe, Connection):
@@ -87,11 +88,12 @@ def in_processes(parts: Sequence[Part], writer: PosixWriter, progress: Progress)
         _stop(running)
 
 
-def _start(part: Part, writer: PosixWriter, running: dict[Connection, int]) -> None:
-    hears, tells = Pipe(duplex=False)
+def _start(part: Part, writer: PosixWriter, running: dict[Connection, int]) -> bool:
+    """Fork a process for a part; False where the system has no room for one more."""
     parent = os.getpid()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # until the process is known and knows them
     try:
+        hears, tells = Pipe(duplex=False)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of Arrow's idle threads, which are ready for a fork
             child = os.fork()
@@ -99,6 +101,9 @@ def _start(part: Part, writer: PosixWriter, running: dict[Connection, int]) -> N
             _live(partial(_outcome, part, writer, tells), tells, [hears, *running], before, parent)
         running[hears] = child
         tells.close()
+        return True
+    except OSError:
+        return False
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
@@ -177,4 +182,5 @@ def _killed(code: int) -> RestoreError:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: what follows tidies up
     raise KeyboardInterrupt
