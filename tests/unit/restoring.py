@@ -33,6 +33,7 @@ class World:
         self.source, self.out = folder / "source", folder / "out"
         self.store: MemoryStore = MemoryStore()
         self.clock = Clock()
+        self.processes = 1
         make_repository(self.store, self.clock)
 
     @property
@@ -58,7 +59,10 @@ class World:
         self, snapshot: str = "latest", *, verify: bool = True, owners: str = "id", progress: Any = None, **rules: Any
     ) -> Restored:
         plan = self.plan(snapshot, **rules)
-        return execute_restore(plan, self.repository, self.target, verify=verify, owners=owners, progress=progress)
+        return execute_restore(
+            plan, self.repository, self.target, verify=verify, owners=owners, progress=progress,
+            processes=self.processes,
+        )  # fmt: skip
 
     def complete(self) -> Iterator[Path]:
         """Files of the target that have their time."""

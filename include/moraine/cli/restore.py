@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from moraine.steps.restore_plan import RestorePlan
 
 _SHOWN_NOTES = 10
+_MOST_PROCESSES = 4  # each takes memory of its own
 _FATES = {
     "nothing": "already there",
     "keep": "kept as they are",
@@ -86,7 +87,15 @@ def run(args: argparse.Namespace, context: Context) -> int:
     if not plan.enough_space:
         context.out.note("the target seems to have less room than is needed; trying all the same")
     progress = make_progress(context.out)
-    restored = execute_restore(plan, repository, target, owners=args.owners, verify=args.verify, progress=progress)
+    restored = execute_restore(
+        plan,
+        repository,
+        target,
+        owners=args.owners,
+        verify=args.verify,
+        progress=progress,
+        processes=min(len(os.sched_getaffinity(0)), _MOST_PROCESSES),
+    )
     _show(restored, snapshot.policy, context)
     return restored.exit_code
 

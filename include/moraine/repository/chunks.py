@@ -100,6 +100,10 @@ class ChunkReader:
         self._memory = memory
         self._local = threading.local()
 
+    def one_of(self, processes: int) -> ChunkReader:
+        """A reader for one of several processes, which share the cores and the memory: it has one thread."""
+        return ChunkReader(self._store, self._keyring, workers=1, memory=self._memory // processes)
+
     def read(self, locations: pa.Table, *, lost: Callable[[Lost], None] | None = None) -> Iterator[Opened]:
         """The chunks of `locations` (LOCATION rows, any order), frame by frame in (pack, offset) order.
 

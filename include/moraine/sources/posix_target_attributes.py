@@ -103,7 +103,8 @@ class Attributes:
 
     def _note_owner(self, path: bytes) -> None:
         if not self._keep:
-            self._notes.add(Code.OWNER, path, "belongs to the user who restores: only root can give files away", keep=1)
+            message = "belongs to the user who restores: only root can give files away"
+            self._notes.add(Code.OWNER, path, message, once=True)
 
     def _safe_mode(self, path: bytes, mode: int) -> int:
         """What runs as its owner must not run as another one."""

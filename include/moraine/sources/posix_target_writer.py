@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from types import TracebackType
@@ -33,6 +34,7 @@ class PosixWriter:
     def __init__(self, root: bytes, owners: str) -> None:
         self.notes = Notes()
         self._written = dict.fromkeys(("directories", "others", "refreshed", "deleted"), 0)
+        self._elsewhere: Counter[str] = Counter()  # what copies of this wrote
         self._stack = ExitStack()
         self._tree = self._stack.enter_context(Tree(root))
         self._attributes = Attributes(self.notes, owners)
@@ -53,7 +55,13 @@ class PosixWriter:
     @property
     def counts(self) -> dict[str, int]:
         """Entries written so far, and the stored bytes of files."""
-        return {**self._written, "files": self._files.count, "links": self._links.count, "bytes": self._files.stored}
+        here = {**self._written, "files": self._files.count, "links": self._links.count, "bytes": self._files.stored}
+        return {name: count + self._elsewhere[name] for name, count in here.items()}
+
+    def join(self, counts: dict[str, int], notes: Notes) -> None:
+        """Take in what a copy of this in another process has written and noted."""
+        self._elsewhere.update(counts)
+        self.notes.take(notes)
 
     def directories(self, rows: Rows) -> None:
         """Make directories, closed to others until they are finished; make those that are there writable."""

@@ -8,6 +8,7 @@ goes on; what makes going on pointless (no space, a path that leads outside) is 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
@@ -97,16 +98,25 @@ class Notes:
 
     counts: dict[str, int] = field(default_factory=dict)
     kept: list[Note] = field(default_factory=list)
+    said: set[str] = field(default_factory=set)  # messages of which one was to be kept, and is
 
-    def add(self, code: str, path: bytes, message: str, *, keep: int = SAMPLES) -> None:
-        """One more; only the first `keep` of a code are kept."""
+    def add(self, code: str, path: bytes, message: str, *, once: bool = False) -> None:
+        """One more; the first of a code are kept, or with `once` the first that says so."""
         count = self.counts[code] = self.counts.get(code, 0) + 1
-        if count <= keep:
-            self.kept.append(Note(code, display_path(path), message))
+        if count > SAMPLES or (once and message in self.said):
+            return
+        self.kept.append(Note(code, display_path(path), message))
+        if once:
+            self.said.add(message)
 
     def take(self, other: Notes) -> None:
-        """All notes of another."""
-        self.kept += other.kept
+        """All notes of another, as far as there is room for them."""
+        held = Counter(note.code for note in self.kept)
+        for note in other.kept:
+            held[note.code] += note.message not in self.said
+            if note.message not in self.said and held[note.code] <= SAMPLES:
+                self.kept.append(note)
+        self.said |= other.said
         for code, count in other.counts.items():
             self.counts[code] = self.counts.get(code, 0) + count
 

@@ -55,6 +55,7 @@ def execute_restore(
     owners: str = "id",
     verify: bool = False,
     progress: Progress | None = None,
+    processes: int = 1,
 ) -> Restored:
     """Do what a plan says.
 
@@ -65,6 +66,8 @@ def execute_restore(
         owners: `id` or `name` of the snapshot's owners (root only), or `keep` the restoring user's.
         verify: read every file again afterwards, also those that were in place, and compare its digest.
         progress: told of files and bytes.
+        processes: how many may be forked to share the work. More than one only where the caller knows of no threads:
+            it is done alone all the same when some of ours are alive, or store or target do not survive a fork.
 
     Raises:
         TargetFull: no space is left; run it again when there is.
@@ -74,7 +77,7 @@ def execute_restore(
     progress = progress or NoProgress()
     with target.writer(owners=owners) as writer:
         writer.notes.take(plan.notes)
-        _Execution(plan, repository, writer, progress).run()
+        _Execution(plan, repository, writer, progress, processes).run()
     notes = writer.notes
     verified = verify_plan(plan, repository, target, notes, progress) if verify else 0
     return Restored(
@@ -92,13 +95,15 @@ def execute_restore(
 class _Execution:
     """One run of a plan."""
 
-    def __init__(self, plan: RestorePlan, repository: Repository, writer: TargetWriter, progress: Progress) -> None:
+    def __init__(
+        self, plan: RestorePlan, repository: Repository, writer: TargetWriter, progress: Progress, processes: int
+    ) -> None:
         self._plan = plan
         self._repository = repository
         self._writer = writer
         self._progress = progress
         self._several = np.unique(plan.links)  # rows that are, or lead, further names of a file
-        self._content: ContentWriter | MirrorContent = ContentWriter(repository, writer, progress)
+        self._content: ContentWriter | MirrorContent = ContentWriter(repository, writer, progress, processes)
         if repository.mirror:
             self._content = MirrorContent(repository, repository.mirror, writer, progress, plan.snapshot.captured_at)
         self._waiting: list[tuple[pa.Table, Verdicts]] = []

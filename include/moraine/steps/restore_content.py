@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -12,14 +12,18 @@ import pyarrow.compute as pc
 
 from moraine.errors import MissingObject
 from moraine.model.progress import Progress
-from moraine.repository.chunks import Lost, Opened
+from moraine.repository.chunks import ChunkReader, Lost, Opened
 from moraine.repository.index import Index
 from moraine.repository.repository import Repository
 from moraine.repository.tables import LOCATION
+from moraine.sources.posix_target_writer import PosixWriter
 from moraine.sources.target import Code, TargetWriter
 from moraine.steps.restore_judge import Verdicts
+from moraine.steps.restore_processes import in_processes, may_fork
 from moraine.steps.restore_rows import Numbers, Window
 
+SHARE_UNIT = 32 << 20  # bytes of work that stay together when it is spread over processes
+_PER_FILE = 20 << 10  # making a file takes as long as writing so many bytes
 _NO_DATA = memoryview(b"")
 
 
@@ -80,6 +84,7 @@ class ContentWriter:
     repository: Repository
     writer: TargetWriter
     progress: Progress
+    processes: int = 1  # that share the work where forking is safe
     _before: int = 0  # rows of windows written before: numbers of large files are never used twice
 
     def write(self, window: Window, verdicts: Verdicts) -> None:
@@ -94,14 +99,35 @@ class ContentWriter:
         for row in pieces.lost.tolist():
             self._note_lost(window, row, "a chunk of it is in no index")
         counts = np.bincount(pieces.file, minlength=len(window))
+        self._pass_on_in_parts(window, verdicts, pieces, counts)
+        self._before += len(window)
+
+    def _pass_on_in_parts(self, window: Window, verdicts: Verdicts, pieces: Pieces, counts: Numbers) -> None:
+        if self.processes > 1 and isinstance(self.writer, PosixWriter) and may_fork(self.repository.store):
+            parts = shares(pieces, counts, self.processes)
+            if len(parts) > 1:
+                reader = self.repository.chunks.one_of(len(parts))
+                work = [partial(self._share, window, verdicts, part, counts, reader) for part in parts]
+                in_processes(work, self.writer, self.progress)
+                return
+        self._pass_on(window, verdicts, pieces, counts, self.repository.chunks)
+
+    def _share(
+        self, window: Window, verdicts: Verdicts, pieces: Pieces, counts: Numbers, reader: ChunkReader, told: Progress
+    ) -> None:
+        """As `_pass_on`, in a process that was forked for it."""
+        replace(self, progress=told)._pass_on(window, verdicts, pieces, counts, reader)
+
+    def _pass_on(
+        self, window: Window, verdicts: Verdicts, pieces: Pieces, counts: Numbers, reader: ChunkReader
+    ) -> None:
         left = counts.copy()
         lost = self._on_lost(window)
         for some in _in_turns(pieces, counts, self.writer.span):
-            for opened in self.repository.chunks.read(some.locations, lost=lost(some)):
+            for opened in reader.read(some.locations, lost=lost(some)):
                 self._whole(window, verdicts, some, counts, opened)
                 self._parts(window, verdicts, some, counts, left, opened)
                 opened.release()
-        self._before += len(window)
 
     def _whole(self, window: Window, verdicts: Verdicts, pieces: Pieces, counts: Numbers, opened: Opened) -> None:
         """The files of a frame that are one chunk, all together."""
@@ -144,6 +170,39 @@ class ContentWriter:
 
     def _note_lost(self, window: Window, row: int, why: str) -> None:
         self.writer.notes.add(Code.DAMAGED, window.path(row), f"not restored: {why}")
+
+
+def shares(pieces: Pieces, counts: Numbers, processes: int) -> list[Pieces]:
+    """The pieces in at most so many parts of about equal work, each file whole in one; one part where it is little.
+
+    What begins in one frame stays together, and so do neighbouring frames: few are read by two processes.
+    """
+    if not len(pieces.file):
+        return [pieces]
+    frame = _frames(pieces.locations)[pieces.place]
+    begins = np.full(len(counts), np.iinfo(np.int64).max)  # the frame that a file begins in
+    np.minimum.at(begins, pieces.file, frame)
+    size = pieces.locations["size"].to_numpy().astype(np.int64)[pieces.place]
+    work = np.bincount(begins[pieces.file], weights=size + _PER_FILE / counts[pieces.file])
+    _, unit = np.unique((np.cumsum(work) - work) // SHARE_UNIT, return_inverse=True)
+    loads = [0.0] * processes
+    owners = []
+    for load in np.bincount(unit, weights=work).tolist():
+        owner = loads.index(min(loads))
+        loads[owner] += load
+        owners.append(owner)
+    owner_of = np.array(owners)[unit[begins[pieces.file]]]
+    chosen = [np.flatnonzero(owner_of == number) for number in range(processes)]
+    parts = [part for part in chosen if len(part)]
+    return [_some(pieces, part) for part in parts] if len(parts) > 1 else [pieces]
+
+
+def _frames(locations: pa.Table) -> Numbers:
+    """The number of each place's frame, in an order in which neighbours in a pack are neighbours."""
+    pack = locations.select(["pack"]).unify_dictionaries().combine_chunks()["pack"].chunk(0).indices
+    keys = np.stack([np.asarray(pack).astype(np.int64), locations["offset"].to_numpy().astype(np.int64)], axis=1)
+    numbers: Numbers = np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1)
+    return numbers
 
 
 def _in_turns(pieces: Pieces, counts: Numbers, span: int | None) -> Iterator[Pieces]:
