@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +44,13 @@ def run(args: argparse.Namespace, context: Context) -> int:
 
         checked = check_mirror(repository, read_data=args.read_data, clock=context.clock, progress=progress)
     else:
-        checked = check_repository(repository, read_data=args.read_data, clock=context.clock, progress=progress)
+        checked = check_repository(
+            repository,
+            read_data=args.read_data,
+            clock=context.clock,
+            processes=len(os.sched_getaffinity(0)),
+            progress=progress,
+        )
     tell_damage(context, repository, [problem["code"] for problem in checked.problems])
     if context.out.as_json:
         context.out.json(asdict(checked) | {"ok": not checked.problems})
