@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from moraine.steps.check import Checked
 
 _SHOWN = 10
+_PROCESSES = 4  # at most: each takes 30 MiB of its own
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,7 +49,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
             repository,
             read_data=args.read_data,
             clock=context.clock,
-            processes=len(os.sched_getaffinity(0)),
+            processes=min(os.cpu_count() or 1, _PROCESSES),
             progress=progress,
         )
     tell_damage(context, repository, [problem["code"] for problem in checked.problems])

@@ -18,9 +18,10 @@ from moraine.engine.packing import Records
 from moraine.errors import DamagedObject, IntegrityError, KeyUnavailable, MissingObject, ObjectNotFound
 from moraine.repository.packs import read_records
 from moraine.repository.repository import Repository
+from moraine.stores.local import LocalStore
 
 _MIX = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0x27D4EB2F165667C5, 0xD6E8FEB86659FD93)
-_TOGETHER = 4 << 20  # bytes of neighbouring frames fetched by one request
+_TOGETHER = 4 << 20  # bytes of neighbouring frames that a remote store is asked for at once
 
 Marks = npt.NDArray[np.uint64]
 
@@ -54,6 +55,8 @@ class PackLook:
     def __init__(self, repository: Repository) -> None:
         self._store = repository.store
         self._keyring = repository.keyring
+        # What one frame takes stays in the processor's cache; to a remote store each request is a way to go.
+        self._together = 0 if isinstance(repository.store, LocalStore) else _TOGETHER
         self._local = threading.local()
 
     def look(self, key: str, number: int, size: int, *, content: bool) -> Seen:
@@ -76,7 +79,7 @@ class PackLook:
         """Open every frame and hash every chunk."""
         ids, begins = _id_bytes(records), records["at"].tolist()
         ends = (records["at"].astype(np.int64) + records["size"]).tolist()
-        for request in _requests(records):
+        for request in _requests(records, self._together):
             start = request[0].offset
             try:
                 data = memoryview(
@@ -139,14 +142,14 @@ def to_marks(ids: bytes | memoryview, *columns: npt.NDArray[np.integer]) -> Mark
     return mark
 
 
-def _requests(records: Records) -> Iterator[list[_Frame]]:
-    """The frames of a pack, which follow each other without a gap, in as few requests as memory allows."""
+def _requests(records: Records, most: int) -> Iterator[list[_Frame]]:
+    """The frames of a pack, which follow each other without a gap, in requests of up to `most` bytes, or one frame."""
     firsts = np.flatnonzero(np.diff(records["offset"], prepend=np.uint32(0)))  # the first frame is never at 0
     lasts = np.append(firsts[1:], len(records)).tolist()
     together: list[_Frame] = []
     for first, last in zip(firsts.tolist(), lasts, strict=True):
         frame = _Frame(int(records["offset"][first]), int(records["length"][first]), first, last)
-        if together and frame.offset + frame.length - together[0].offset > _TOGETHER:
+        if together and frame.offset + frame.length - together[0].offset > most:
             yield together
             together = []
         together.append(frame)
