@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,6 +23,7 @@ from moraine.stores.local import LocalStore
 
 _MIX = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0x27D4EB2F165667C5, 0xD6E8FEB86659FD93)
 _TOGETHER = 4 << 20  # bytes of neighbouring frames that a remote store is asked for at once
+_MANY = 16  # chunks of a frame: hashing each takes about as long as passing the interpreter's lock on and back
 
 Marks = npt.NDArray[np.uint64]
 
@@ -58,6 +60,7 @@ class PackLook:
         # What one frame takes stays in the processor's cache; to a remote store each request is a way to go.
         self._together = 0 if isinstance(repository.store, LocalStore) else _TOGETHER
         self._local = threading.local()
+        self._turn = threading.Lock()
 
     def look(self, key: str, number: int, size: int, *, content: bool) -> Seen:
         """Look at the pack `key` of `size` bytes, which is `number` in marks; with `content` at all of it."""
@@ -104,7 +107,8 @@ class PackLook:
             _lose(seen, error.message, ids)
             return
         key = self._keyring.id_key
-        found = [blake3(plain[begin:end], key=key).digest() for begin, end in zip(begins, ends, strict=True)]
+        with self._turn if len(ends) > _MANY else nullcontext():
+            found = [blake3(plain[begin:end], key=key).digest() for begin, end in zip(begins, ends, strict=True)]
         seen.bytes += len(plain)
         seen.chunks += len(found)
         if b"".join(found) == ids and max(ends) <= len(plain):
