@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from moraine.steps.check import Checked
 
 _SHOWN = 10
-_PROCESSES = 4  # at most: each takes 30 MiB of its own
+_READERS = 4  # at most: for their memory, and as deciphering holds the interpreter's lock
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
             repository,
             read_data=args.read_data,
             clock=context.clock,
-            processes=min(os.cpu_count() or 1, _PROCESSES),
+            readers=min(max(os.cpu_count() or 2, 2), _READERS),
             progress=progress,
         )
     tell_damage(context, repository, [problem["code"] for problem in checked.problems])

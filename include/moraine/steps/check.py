@@ -42,7 +42,7 @@ def check_repository(
     *,
     read_data: float = 0.0,
     clock: Callable[[], datetime],
-    processes: int = 1,
+    readers: int = 2,
     progress: Progress | None = None,
 ) -> Checked:
     """Check a repository that could be opened.
@@ -52,7 +52,7 @@ def check_repository(
         read_data: share of packs to read, decrypt, decompress and hash: 0 none, 1 all. Which ones changes by the day,
             so that a small share every day comes round.
         clock: the time now.
-        processes: that may be forked to read packs of a local store, where that is safe; else threads read.
+        readers: packs read at once: each takes a processor, and about 25 MiB where chunks are large.
         progress: told of packs and bytes.
 
     Raises:
@@ -68,7 +68,7 @@ def check_repository(
     readable = check_manifests(repository, snapshots, index, findings)
     seed = started.date().isoformat().encode()
     progress = progress or NoProgress()
-    check_packs(repository, index, findings, share=read_data, seed=seed, processes=processes, progress=progress)
+    check_packs(repository, index, findings, share=read_data, seed=seed, readers=readers, progress=progress)
     lost_paths(repository, readable, findings)
     problems = [problem.to_dict() for problem in findings.problems]
     return Checked(problems, findings.notes, findings.counts, read_data, (clock() - started).total_seconds())

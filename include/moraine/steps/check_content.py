@@ -1,6 +1,6 @@
 """One pack at a time, on its own: what its trailer says and, where that is asked for, whether every byte is sound.
 
-Answers are small and know nothing of Arrow, so that they can come from another process.
+A thread works on one pack at a time, frame after frame in the same memory, which so stays in its processor's cache.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from moraine.stores.local import LocalStore
 
 _MIX = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0x27D4EB2F165667C5, 0xD6E8FEB86659FD93)
 _TOGETHER = 4 << 20  # bytes of neighbouring frames that a remote store is asked for at once
-_MANY = 16  # chunks of a frame: hashing each takes about as long as passing the interpreter's lock on and back
+_MANY = 16  # chunks of a frame
 
 Marks = npt.NDArray[np.uint64]
 
@@ -60,6 +60,8 @@ class PackLook:
         # What one frame takes stays in the processor's cache; to a remote store each request is a way to go.
         self._together = 0 if isinstance(repository.store, LocalStore) else _TOGETHER
         self._local = threading.local()
+        # Hashing a small chunk takes no longer than passing the interpreter's lock on and back: two threads at it are
+        # slower than one, while one hashes and the other decompresses well together.
         self._turn = threading.Lock()
 
     def look(self, key: str, number: int, size: int, *, content: bool) -> Seen:

@@ -24,11 +24,8 @@ from moraine.repository.index import Index
 from moraine.repository.repository import Repository
 from moraine.steps.check_content import Marks, PackLook, Seen, to_marks
 from moraine.steps.check_findings import Findings, Problem
-from moraine.steps.forks import in_processes, may_fork
-from moraine.stores.local import LocalStore
 
 _THREADS = 8  # trailers read at once: each is two small requests
-_READERS = 4  # packs read at once by threads: each takes a request of 4 MiB and a plain frame
 
 _ID = pa.binary(32)
 
@@ -52,7 +49,7 @@ def check_packs(
     *,
     share: float,
     seed: bytes,
-    processes: int,
+    readers: int,
     progress: Progress,
 ) -> None:
     """Look at every pack that the index names, and read this share of them to the last byte.
@@ -63,12 +60,12 @@ def check_packs(
         findings: takes what is found.
         share: of packs to read, 0 to 1.
         seed: decides which: another seed, another share.
-        processes: that may be forked to read.
+        readers: packs read at once.
         progress: told of bytes read.
     """
     check = _Check(repository, index, findings, progress)
     check.list_packs()
-    check.look(share, seed, processes)
+    check.look(share, seed, readers)
     check.compare()
 
 
@@ -104,7 +101,7 @@ class _Check:
             message = f"{orphans} packs ({orphan_bytes} bytes) are in no index: of a run under way, or left by one"
             self._findings.note("orphan-packs", message)
 
-    def look(self, share: float, seed: bytes, processes: int) -> None:
+    def look(self, share: float, seed: bytes, readers: int) -> None:
         """Trailers of all packs, content of some."""
         there = []
         for key, pack in self._packs.items():
@@ -118,7 +115,7 @@ class _Check:
         chosen = set(nsmallest(ceil(share * len(there)), there, key=lambda key: _drawn(key, seed)))
         self._progress.start("check", len(there), sum(self._packs[key].size for key in chosen))
         found = []
-        for seen in self._looked(there, chosen, processes):
+        for seen in self._looked(there, chosen, readers):
             self._progress.advance(files=1, bytes=self._packs[seen.key].size if seen.key in chosen else 0)
             found.append(seen)
         for seen in sorted(found, key=lambda seen: self._packs[seen.key].number):
@@ -140,7 +137,7 @@ class _Check:
             table = self._index.load(segment)
             self._lose(table.filter(pc.is_in(table["pack"].cast(pa.string()), value_set=faulty)))
 
-    def _looked(self, there: list[str], chosen: set[str], processes: int) -> Iterator[Seen]:
+    def _looked(self, there: list[str], chosen: set[str], readers: int) -> Iterator[Seen]:
         """Every pack, in any order."""
         packs = PackLook(self._repository)
 
@@ -149,11 +146,7 @@ class _Check:
             pack = self._packs[key]
             return packs.look(key, pack.number, pack.size, content=key in chosen)
 
-        # Only of a local store is it known that nothing of it lives in threads.
-        if chosen and processes > 1 and isinstance(self._repository.store, LocalStore) and may_fork():
-            yield from in_processes(look, len(there), processes)
-            return
-        pool = ThreadPoolExecutor(_READERS if chosen else _THREADS, thread_name_prefix="look")
+        pool = ThreadPoolExecutor(readers if chosen else _THREADS, thread_name_prefix="look")
         try:
             yield from pool.map(look, range(len(there)))
         finally:

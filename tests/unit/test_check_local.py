@@ -1,4 +1,4 @@
-"""A local repository checked by forked processes: they find what threads find, and only what is asked for is read."""
+"""A local repository is read frame by frame, others in larger requests: what is found, and counted, is the same."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import pytest
 
 from moraine.errors import AccessDenied
 from moraine.repository import layout
-from moraine.steps import check_packs
 from moraine.steps.check import Checked, check_repository
 from moraine.stores.base import Store
 from moraine.stores.local import LocalStore
+from moraine.stores.memory import MemoryStore
 from night import Clock, Night, make_policy, make_repository, open_repository
 
 
@@ -32,24 +32,19 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.fixture(autouse=True)
-def forks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many packs each fork was given; threads that other tests have left do not matter here."""
-    seen: list[int] = []
-    really = check_packs.in_processes
-
-    def noted(work, count, processes):  # type: ignore[no-untyped-def]
-        seen.append(count)
-        return really(work, count, processes)
-
-    monkeypatch.setattr(check_packs, "in_processes", noted)
-    monkeypatch.setattr(check_packs, "may_fork", lambda: True)
-    return seen
+def check(store: Store, *, readers: int = 2, share: float = 1.0) -> Checked:
+    return check_repository(open_repository(store), read_data=share, clock=Clock(), readers=readers)
 
 
-def check(folder: Path, *, processes: int, share: float = 1.0, store: Store | None = None) -> Checked:
-    repository = open_repository(store or LocalStore(folder))
-    return check_repository(repository, read_data=share, clock=Clock(), processes=processes)
+def both(folder: Path) -> Checked:
+    """What a check finds there, and in a copy that is no local store."""
+    local, other = LocalStore(folder), MemoryStore()
+    for info in local.list(""):
+        other.put(info.key, local.get(info.key))
+    here, there = check(local), check(other, readers=1)
+    assert here.problems == there.problems
+    assert here.counts == there.counts
+    return here
 
 
 def packs(folder: Path) -> list[Path]:
@@ -63,50 +58,41 @@ def flip(path: Path, at: int) -> None:
     path.write_bytes(data)
 
 
-def test_all_is_well(folder: Path, forks: list[int]) -> None:
-    forked, threads = check(folder, processes=3), check(folder, processes=1)
-    assert forks == [len(packs(folder))]
-    assert forked.problems == threads.problems == []
-    assert forked.counts == threads.counts
-    assert forked.counts["packs_read"] == len(packs(folder))
-    assert forked.counts["chunks_read"] == forked.counts["indexed_chunks"] > 180
+def test_all_is_well(folder: Path) -> None:
+    checked = both(folder)
+    assert checked.problems == []
+    assert checked.counts["packs_read"] == len(packs(folder))
+    assert checked.counts["chunks_read"] == checked.counts["indexed_chunks"] > 180
+    assert checked.counts["bytes_read"] > 30 << 20
 
 
-def test_every_damage_is_found_as_threads_find_it(folder: Path, forks: list[int]) -> None:
+def test_every_damage_is_found(folder: Path) -> None:
     inside, header, trailer, cut, gone, *_ = packs(folder)
     flip(inside, 150)
     flip(header, 3)
     flip(trailer, trailer.stat().st_size - 20)
     os.truncate(cut, cut.stat().st_size // 2)
     gone.unlink()
-    forked, threads = check(folder, processes=2), check(folder, processes=1)
-    assert forks
-    assert forked.problems == threads.problems
-    assert forked.counts == threads.counts
-    found = {problem["object"]: problem for problem in forked.problems}
+    found = {problem["object"]: problem for problem in both(folder).problems}
     names = [path.relative_to(folder).as_posix() for path in (inside, header, trailer, cut, gone)]
     assert [found[name]["code"] for name in names] == ["pack-damaged"] * 4 + ["pack-missing"]
+    assert "the frame at 128 fails its authentication tag" in found[names[0]]["message"]
     assert all(found[name]["files"] for name in (names[0], names[3], names[4]))
 
 
 def test_only_what_is_asked_for_is_read(folder: Path) -> None:
     for path in packs(folder):
         flip(path, 150)
-    checked = check(folder, processes=2, share=0.4)
+    checked = check(LocalStore(folder), share=0.4)
     assert len(checked.problems) == checked.counts["packs_read"] == 3
-
-
-def test_trailers_alone_need_no_process(folder: Path, forks: list[int]) -> None:
-    assert check(folder, processes=2, share=0).problems == []
-    assert not forks
 
 
 def test_trouble_with_the_store_is_raised(folder: Path) -> None:
     class Denied(LocalStore):
         def get_range(self, key: str, start: int, length: int) -> bytes:
-            if key.startswith(layout.PACKS) and start > 1000:
+            if key.startswith(layout.PACKS) and 0 < start < 1000:
                 raise AccessDenied("not for you", object=key)
             return super().get_range(key, start, length)
 
     with pytest.raises(AccessDenied, match="not for you"):
-        check(folder, processes=2, store=Denied(folder))
+        check(Denied(folder))
