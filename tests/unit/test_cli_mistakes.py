@@ -104,7 +104,19 @@ def test_an_unforeseen_failure_is_one_line_too(line: Line, monkeypatch: pytest.M
 
 
 def test_verbs_start_light(line: Line) -> None:
-    verbs = [f"backup {line.source}", "check", "--help", "snapshots", "ls", "find *", "diff latest latest", "stats", "key list", "hold list", "nonsense"]
+    verbs = [
+        f"backup {line.source}",
+        "check",
+        "--help",
+        "snapshots",
+        "ls",
+        "find *",
+        "diff latest latest",
+        "stats",
+        "key list",
+        "hold list",
+        "nonsense",
+    ]
     program = (
         "import sys, os\n"
         "from moraine.cli.main import main\n"
