@@ -29,13 +29,15 @@ NO_KEYS = [
 ]  # fmt: skip
 
 
-@pytest.fixture(params=["local", "memory", *SERVERS])
+@pytest.fixture(params=["local", "memory", "memory and a file", *SERVERS])
 def store(request: pytest.FixtureRequest, tmp_path: Path, s3_bucket: Callable[[str], tuple[S3Server, str]]) -> Store:
     """An empty store of each kind; one of the two on S3 is under a prefix."""
     if request.param == "local":
         return LocalStore(tmp_path / "store")
     if request.param == "memory":
         return MemoryStore()
+    if request.param == "memory and a file":
+        return MemoryStore(most=4)
     server, bucket = s3_bucket(request.param)
     return S3Store(
         bucket,

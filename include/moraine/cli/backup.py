@@ -26,6 +26,7 @@ _SOURCE_FLAGS = {
     "exclude_files": ("--exclude-file", "FILE", "a file of such globs"),
     "exclude_if_present": ("--exclude-if-present", "NAME", "leave out directories that hold a file of this name"),
 }
+_WORK_FILES = 16 << 20  # bytes in memory: those of 200,000 files in a first backup, of many more in a later one
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -78,7 +79,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
         clock=context.clock,
         entropy=context.entropy,
         holder=this_process(),
-        work=MemoryStore(),
+        work=MemoryStore(most=_WORK_FILES),
         progress=progress,
         ignore_gate=args.allow_change,
     )

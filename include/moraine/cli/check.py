@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from moraine.steps.check import Checked
 
 _SHOWN = 10
+_READERS = 4  # at most: for their memory, and as deciphering holds the interpreter's lock
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +45,13 @@ def run(args: argparse.Namespace, context: Context) -> int:
 
         checked = check_mirror(repository, read_data=args.read_data, clock=context.clock, progress=progress)
     else:
-        checked = check_repository(repository, read_data=args.read_data, clock=context.clock, progress=progress)
+        checked = check_repository(
+            repository,
+            read_data=args.read_data,
+            clock=context.clock,
+            readers=min(max(os.cpu_count() or 2, 2), _READERS),
+            progress=progress,
+        )
     tell_damage(context, repository, [problem["code"] for problem in checked.problems])
     if context.out.as_json:
         context.out.json(asdict(checked) | {"ok": not checked.problems})

@@ -18,6 +18,7 @@ import pyarrow as pa
 
 IN_MEMORY = 1 << 21  # ids of a run that stay in memory: 32 MiB
 _PAGE = 256  # ids: 4 KiB
+_TOGETHER = 1024  # ids looked up together: each has its page copied
 _END = np.uint64(0xFFFFFFFFFFFFFFFF)  # fills the last page; no id that is looked for has it twice
 
 Words = npt.NDArray[np.uint64]
@@ -47,6 +48,11 @@ class SortedIds:
 
     def contains(self, high: Words, low: Words) -> Found:
         """For each id, by its two halves, whether it is in the run."""
+        parts = range(0, len(high), _TOGETHER)
+        found = [self._contains(high[at : at + _TOGETHER], low[at : at + _TOGETHER]) for at in parts]
+        return np.concatenate([np.empty(0, bool), *found])
+
+    def _contains(self, high: Words, low: Words) -> Found:
         found = np.zeros(len(high), dtype=bool)
         page = np.searchsorted(self._fences, high, side="right") - 1
         rows = np.flatnonzero(page >= 0)

@@ -150,7 +150,13 @@ def to_locations(pack: str, wrapped: bytes, records: Records) -> pa.Table:
 
 
 def read_trailer(store: Store, keyring: Keyring, key: str, size: int) -> pa.Table:
-    """The LOCATION rows of a stored pack of `size` bytes, from the pack alone.
+    """The LOCATION rows of a stored pack of `size` bytes, from the pack alone: see `read_records`."""
+    wrapped, _, records = read_records(store, keyring, key, size)
+    return to_locations(key, wrapped, records)
+
+
+def read_records(store: Store, keyring: Keyring, key: str, size: int) -> tuple[bytes, Seal, Records]:
+    """The wrapped key of a stored pack of `size` bytes, what opens its frames, and its chunks, from the pack alone.
 
     Serves resume, rebuilding of the index, verify and check: it proves that header, footer and trailer are whole, that
     they belong to an object of this name, and that the frames it lists fill the pack exactly.
@@ -175,7 +181,7 @@ def read_trailer(store: Store, keyring: Keyring, key: str, size: int) -> pa.Tabl
         )
     frame = memoryview(tail)[-(footer.trailer + FOOTER_SIZE) : -FOOTER_SIZE]
     seal = open_seal(keyring, key, header.wrapped)
-    return to_locations(key, header.wrapped, parse_trailer(seal, Codec(), frame, footer, size))
+    return header.wrapped, seal, parse_trailer(seal, Codec(), frame, footer, size)
 
 
 def open_seal(keyring: Keyring, pack: str, wrapped: bytes) -> Seal:

@@ -42,6 +42,7 @@ def check_repository(
     *,
     read_data: float = 0.0,
     clock: Callable[[], datetime],
+    readers: int = 2,
     progress: Progress | None = None,
 ) -> Checked:
     """Check a repository that could be opened.
@@ -51,6 +52,7 @@ def check_repository(
         read_data: share of packs to read, decrypt, decompress and hash: 0 none, 1 all. Which ones changes by the day,
             so that a small share every day comes round.
         clock: the time now.
+        readers: packs read at once: each takes a processor, and about 25 MiB where chunks are large.
         progress: told of packs and bytes.
 
     Raises:
@@ -65,7 +67,8 @@ def check_repository(
     index = Index(repository.store, repository.keyring, check_segments(repository, findings))
     readable = check_manifests(repository, snapshots, index, findings)
     seed = started.date().isoformat().encode()
-    check_packs(repository, index, findings, share=read_data, seed=seed, progress=progress or NoProgress())
+    progress = progress or NoProgress()
+    check_packs(repository, index, findings, share=read_data, seed=seed, readers=readers, progress=progress)
     lost_paths(repository, readable, findings)
     problems = [problem.to_dict() for problem in findings.problems]
     return Checked(problems, findings.notes, findings.counts, read_data, (clock() - started).total_seconds())

@@ -17,20 +17,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from blake3 import blake3
 
-from moraine.errors import IntegrityError, KeyUnavailable, MissingObject, MoraineError
 from moraine.model.progress import Progress
 from moraine.repository import layout
 from moraine.repository.chunks import Lost
 from moraine.repository.index import Index
-from moraine.repository.packs import read_trailer
 from moraine.repository.repository import Repository
+from moraine.steps.check_content import Marks, PackLook, Seen, to_marks
 from moraine.steps.check_findings import Findings, Problem
 
-_BATCH = 32  # packs looked at together
 _THREADS = 8  # trailers read at once: each is two small requests
-_MIX = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0x27D4EB2F165667C5, 0xD6E8FEB86659FD93)
 
-Marks = npt.NDArray[np.uint64]
+_ID = pa.binary(32)
 
 
 @dataclass(slots=True)
@@ -46,7 +43,14 @@ class _Pack:
 
 
 def check_packs(
-    repository: Repository, index: Index, findings: Findings, *, share: float, seed: bytes, progress: Progress
+    repository: Repository,
+    index: Index,
+    findings: Findings,
+    *,
+    share: float,
+    seed: bytes,
+    readers: int,
+    progress: Progress,
 ) -> None:
     """Look at every pack that the index names, and read this share of them to the last byte.
 
@@ -56,11 +60,12 @@ def check_packs(
         findings: takes what is found.
         share: of packs to read, 0 to 1.
         seed: decides which: another seed, another share.
+        readers: packs read at once.
         progress: told of bytes read.
     """
     check = _Check(repository, index, findings, progress)
     check.list_packs()
-    check.look(share, seed)
+    check.look(share, seed, readers)
     check.compare()
 
 
@@ -96,7 +101,7 @@ class _Check:
             message = f"{orphans} packs ({orphan_bytes} bytes) are in no index: of a run under way, or left by one"
             self._findings.note("orphan-packs", message)
 
-    def look(self, share: float, seed: bytes) -> None:
+    def look(self, share: float, seed: bytes, readers: int) -> None:
         """Trailers of all packs, content of some."""
         there = []
         for key, pack in self._packs.items():
@@ -109,11 +114,12 @@ class _Check:
         # That share exactly, rounded up: who asks for 10 % of three packs wants one read, not perhaps none.
         chosen = set(nsmallest(ceil(share * len(there)), there, key=lambda key: _drawn(key, seed)))
         self._progress.start("check", len(there), sum(self._packs[key].size for key in chosen))
-        for start in range(0, len(there), _BATCH):
-            batch = there[start : start + _BATCH]
-            trailers = dict(zip(batch, self._trailers(batch), strict=True))
-            self._read([table for key, table in trailers.items() if table is not None and key in chosen])
-            self._progress.advance(files=len(batch))
+        found = []
+        for seen in self._looked(there, chosen, readers):
+            self._progress.advance(files=1, bytes=self._packs[seen.key].size if seen.key in chosen else 0)
+            found.append(seen)
+        for seen in sorted(found, key=lambda seen: self._packs[seen.key].number):
+            self._take(seen)
         self._findings.count("packs_read", len(chosen) if not self._locked else 0)
         self._progress.finish("check")
         if self._locked:
@@ -131,45 +137,43 @@ class _Check:
             table = self._index.load(segment)
             self._lose(table.filter(pc.is_in(table["pack"].cast(pa.string()), value_set=faulty)))
 
-    def _trailers(self, keys: list[str]) -> Iterator[pa.Table | None]:
-        def read(key: str) -> pa.Table | MoraineError:
-            try:
-                return read_trailer(self._repository.store, self._repository.keyring, key, self._packs[key].size)
-            except (IntegrityError, KeyUnavailable) as error:
-                return error
+    def _looked(self, there: list[str], chosen: set[str], readers: int) -> Iterator[Seen]:
+        """Every pack, in any order."""
+        packs = PackLook(self._repository)
 
-        with ThreadPoolExecutor(_THREADS, thread_name_prefix="trailer") as pool:
-            for key, found in zip(keys, pool.map(read, keys), strict=True):
-                if isinstance(found, KeyUnavailable):
-                    self._locked = True
-                    yield None
-                elif isinstance(found, MoraineError):
-                    kind = "missing" if isinstance(found, MissingObject) else "damaged"
-                    self._fault(key, f"pack-{kind}", found.message)
-                    yield None
-                else:
-                    self._packs[key].trailer = True
-                    self._marks.append(_marks(found, np.full(found.num_rows, self._packs[key].number)))
-                    yield found
+        def look(number: int) -> Seen:
+            key = there[number]
+            pack = self._packs[key]
+            return packs.look(key, pack.number, pack.size, content=key in chosen)
 
-    def _read(self, tables: list[pa.Table]) -> None:
-        """Open every frame of some packs and hash every chunk."""
-        if not tables or self._locked:
-            return
-        table = pa.concat_tables(tables).unify_dictionaries()
-        names = table["pack"].cast(pa.string()).combine_chunks()
-        ids = table["id"].combine_chunks()
+        pool = ThreadPoolExecutor(readers if chosen else _THREADS, thread_name_prefix="look")
+        try:
+            yield from pool.map(look, range(len(there)))
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _take(self, seen: Seen) -> None:
+        pack = self._packs[seen.key]
+        self._locked |= seen.locked
+        if seen.marks is not None:
+            pack.trailer = True
+            self._marks.append(seen.marks)
+        if seen.fault:
+            self._fault(seen.key, *seen.fault)
+        if seen.chunks or seen.lost:
+            self._findings.count("bytes_read", seen.bytes)
+            self._findings.count("chunks_read", seen.chunks)
+        pack.lost += [pa.array([ids[at : at + 32] for at in range(0, len(ids), 32)], _ID) for ids in seen.lost]
+
+    def _read(self, rows: pa.Table, pack: _Pack) -> None:
+        """Read chunks of a pack without a trailer from where the index says that they are."""
 
         def lost(found: Lost) -> None:
-            rows = pa.array(found.rows)
-            key = names[int(found.rows[0])].as_py()
-            self._fault(key, "pack-damaged", found.error.message)
-            self._packs[key].lost.append(ids.take(rows))
+            pack.lost.append(rows["id"].combine_chunks().take(pa.array(found.rows)))
 
-        for opened in self._repository.chunks.read(table, lost=lost):
+        for opened in self._repository.chunks.read(rows, lost=lost):
             self._findings.count("bytes_read", len(opened.data))
             self._findings.count("chunks_read", len(opened.rows))
-            self._progress.advance(bytes=len(opened.data))
             opened.release()
 
     def _compare_marks(self, table: pa.Table, known: Marks) -> None:
@@ -200,8 +204,8 @@ class _Check:
                 self._findings.lose(pack.problem, rows["id"].combine_chunks())
                 continue
             if not pack.trailer and not self._locked:  # the frames may be whole: the index still finds them
-                self._read([rows])
-            gone = pa.concat_arrays([pa.array([], pa.binary(32)), *pack.lost])
+                self._read(rows, pack)
+            gone = pa.concat_arrays([pa.array([], _ID), *pack.lost])
             self._findings.lose(
                 pack.problem, rows["id"].combine_chunks().filter(pc.is_in(rows["id"].combine_chunks(), gone))
             )
@@ -225,12 +229,6 @@ def _drawn(key: str, seed: bytes) -> float:
 
 
 def _marks(table: pa.Table, packs: npt.NDArray[np.integer]) -> Marks:
-    """64 bits that say which chunk lies where: rows that differ anywhere get different ones, but for an accident."""
     ids = table["id"].combine_chunks()
-    words = np.frombuffer(ids.buffers()[1], "<u8")[4 * ids.offset : 4 * (ids.offset + len(ids))]
-    mark: Marks = words[::4].astype(np.uint64)
-    columns = [packs, *(table[name].to_numpy() for name in ("offset", "length", "at", "size"))]
-    for column, factor in zip(columns, _MIX, strict=True):
-        mark = (mark ^ (column.astype(np.uint64) + np.uint64(1))) * np.uint64(factor)
-        mark ^= mark >> np.uint64(29)
-    return mark
+    raw = memoryview(ids.buffers()[1])[32 * ids.offset : 32 * (ids.offset + len(ids))]
+    return to_marks(raw, packs, *(table[name].to_numpy() for name in ("offset", "length", "at", "size")))

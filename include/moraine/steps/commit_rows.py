@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from moraine.engine.footers import Shape
-from moraine.engine.rows import match, sorted_rows
+from moraine.engine.rows import Cursor, key_at, match, sorted_rows
 from moraine.errors import CommitRefused
 from moraine.model.entry import MANIFEST, Kind, Op, display_path, join_path
 from moraine.model.snapshot import Totals
@@ -23,25 +23,29 @@ _NAMED = 3  # broken files in the note of a snapshot
 
 def final_rows(run: Run, diffed: Diffed, copied: dict[int, Any], tally: Tally) -> Iterator[pa.Table]:
     """The change set's rows as they go into the manifest (DELTA), in order."""
-    part, results = -1, MANIFEST.empty_table()
+    part, results = -1, Cursor(())
     for piece in run.work.load_json(diffed.changes)["pieces"]:
         if piece["part"] != part:
             part = piece["part"]
-            results = _results(run, copied.get(part))
+            outcome = copied.get(part)
+            results = Cursor(run.work.load_table(ref) for ref in (outcome["results"] if outcome else ()))
         table = _final(run.work.load_table(piece["ref"]), results, part, tally)
         if table.num_rows:
             yield table
 
 
-def _results(run: Run, outcome: Any) -> pa.Table:
-    tables = [run.work.load_table(ref) for ref in outcome["results"]] if outcome else []
-    # Two attempts of one shard may both have left rows: both were verified, either is right, the later is taken.
-    return sorted_rows(pa.concat_tables([MANIFEST.empty_table(), *tables]).unify_dictionaries())
+def _through(results: Cursor, last: bytes) -> pa.Table:
+    """The rows at hand up to a key: a shard leaves its rows in the order in which the change set has them."""
+    tables = [MANIFEST.empty_table()]
+    while (table := results.take_through(last)) is not None:
+        tables.append(table)
+    return pa.concat_tables(tables).unify_dictionaries()
 
 
-def _final(changes: pa.Table, results: pa.Table, part: int, tally: Tally) -> pa.Table:
+def _final(changes: pa.Table, waiting: Cursor, part: int, tally: Tally) -> pa.Table:
     looked = changes["shard"].to_numpy() >= 0
     wanted, rest = changes.filter(pa.array(looked)), changes.filter(pa.array(~looked))
+    results = _through(waiting, key_at(wanted, wanted.num_rows - 1)) if wanted.num_rows else MANIFEST.empty_table()
     at = match(wanted, results)
     if (at < 0).any():
         raise CommitRefused(
@@ -49,12 +53,13 @@ def _final(changes: pa.Table, results: pa.Table, part: int, tally: Tally) -> pa.
             hint=f"clear map index {part} of `copy`",
             shards=[part],
         )
-    found = results.take(pa.array(at)).append_column(DELTA.field("op"), wanted["op"])
+    same = len(at) == results.num_rows and (at == np.arange(len(at))).all()
+    found = (results if same else results.take(pa.array(at))).append_column(DELTA.field("op"), wanted["op"])
     tally.correct(wanted, found)
     sample = wanted["op"].to_numpy() == Op.REHASH
     if sample.any():
-        same = pc.equal(found["digest"], wanted["digest"]).fill_null(False).to_numpy(zero_copy_only=False)
-        found = found.filter(pa.array(~(sample & same)))
+        equal = pc.equal(found["digest"], wanted["digest"]).fill_null(False).to_numpy(zero_copy_only=False)
+        found = found.filter(pa.array(~(sample & equal)))
     if not rest.num_rows:
         return found.select(DELTA.names)
     return sorted_rows(pa.concat_tables([found.select(DELTA.names), rest.select(DELTA.names)]))
