@@ -141,3 +141,15 @@ def test_an_entry_of_a_newer_layout_is_refused() -> None:
     store.put(key, write_open({"version": 2}, key=key, keyring=KEYRING))
     with pytest.raises(UnsupportedFormat, match="version 2"):
         log_over(store)
+
+
+def test_a_refusal_is_not_final_when_the_log_has_gone_on() -> None:
+    store = MemoryStore()
+    first, second = log_over(store), log_over(store)
+    first.append("open-session", session("s"), now=NOW)
+
+    def is_open(state: LogState) -> None:
+        state.require_open("s", 1)
+
+    assert second.append("close-session", {"session": "s"}, now=NOW, validate=is_open).number == 1
+    assert log_over(store).state == second.state

@@ -61,6 +61,8 @@ def copy_shard(run: Run, changes: Ref, shard: int, *, planned: PlanShard | None 
         SessionGone: the change set has been swept.
     """
     run.progress.start("copy", planned.files if planned else None, planned.bytes if planned else None)
+    if planned and planned.bytes:
+        run.repository.index.ahead()
     known = KnownIds()
     journal = Journal(run, changes, shard)
     journal.resume(known)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from itertools import islice
 
 from moraine.errors import MoraineError, ObjectExists, ObjectNotFound
+from moraine.stores.ahead import at_once
 from moraine.stores.base import Buffer, ObjectInfo, Store
 
 _PAGE = 1000  # keys in an answer to a listing
@@ -44,6 +45,11 @@ class MeteredStore:
     def url(self) -> str:
         """Where the store is."""
         return self.inner.url
+
+    @property
+    def at_once(self) -> int:
+        """How many requests it likes side by side."""
+        return at_once(self.inner)
 
     def put(self, key: str, data: Buffer) -> None:
         """Create an object."""

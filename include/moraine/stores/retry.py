@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from moraine.errors import MoraineError, ObjectExists, Transient
+from moraine.stores.ahead import at_once
 from moraine.stores.base import Buffer, ObjectInfo, Store
 from moraine.stores.pace import Pace
 
@@ -43,6 +44,11 @@ class RetryingStore:
     def url(self) -> str:
         """Where the store is."""
         return self.inner.url
+
+    @property
+    def at_once(self) -> int:
+        """How many requests it likes side by side."""
+        return at_once(self.inner)
 
     def put(self, key: str, data: Buffer) -> None:
         """Create an object; it may be there already when an answer of ours got lost and the bytes are the same."""

@@ -64,6 +64,8 @@ class S3Store:
     Not for use on both sides of a fork: the SDK's threads stay behind, so that a call would hang. It is refused.
     """
 
+    at_once = 8  # requests: they wait for a network
+
     def __init__(
         self,
         bucket: str,
