@@ -178,7 +178,7 @@ def read_trailer(store: Store, keyring: Keyring, key: str, size: int) -> pa.Tabl
     return to_locations(key, header.wrapped, parse_trailer(seal, Codec(), frame, footer, size))
 
 
-def _ends(store: Store, key: str, size: int) -> tuple[bytes, bytes]:
+def _ends(store: Store, key: str, size: int) -> tuple[Buffer, Buffer]:
     """A pack's header and its last bytes; none of these where it is not of `size`, which one byte more shows."""
     if size <= _TAIL:
         whole = store.get_range(key, 0, size + 1)

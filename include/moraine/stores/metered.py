@@ -64,7 +64,7 @@ class MeteredStore:
         self._meter.count("bytes", self.url, "get", by=len(data))
         return data
 
-    def get_range(self, key: str, start: int, length: int) -> bytes:
+    def get_range(self, key: str, start: int, length: int) -> Buffer:
         """A part of it."""
         with self._request("get"):
             data = self.inner.get_range(key, start, length)

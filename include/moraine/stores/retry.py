@@ -67,7 +67,7 @@ class RetryingStore:
         """The whole object."""
         return _Trial(self._patience, self.pace).run(lambda: self.inner.get(key))
 
-    def get_range(self, key: str, start: int, length: int) -> bytes:
+    def get_range(self, key: str, start: int, length: int) -> Buffer:
         """A part of it."""
         return _Trial(self._patience, self.pace).run(lambda: self.inner.get_range(key, start, length))
 
