@@ -45,14 +45,14 @@ def begin(store: Store, call: Callable[[], T]) -> Callable[[], T]:
 
 
 def gather(store: Store, calls: Iterable[Callable[[], T]]) -> Iterator[T]:
-    """What the calls return, in order; as many as the store likes are under way at once."""
+    """What the calls return, in order; as many as the store likes are under way at once, and a few finished."""
     width = at_once(store)
     if width <= NEAR:
         yield from (call() for call in calls)
         return
     with ThreadPoolExecutor(width, thread_name_prefix="ahead") as pool:
         left = iter(calls)
-        waiting = deque(pool.submit(call) for call in itertools.islice(left, width))
+        waiting = deque(pool.submit(call) for call in itertools.islice(left, 4 * width))
         try:
             while waiting:
                 found = waiting.popleft().result()

@@ -28,7 +28,7 @@ class Patience:
     clock: Callable[[], float]
     random: Callable[[], float]  # in [0, 1)
     budget: float = 60.0
-    first: float = 0.1
+    first: float = 0.05
     most: float = 10.0
 
 
