@@ -9,6 +9,7 @@ from typing import Any
 
 from compare import compare_trees, rsync_differences
 from moraine.model.policy import Policy
+from moraine.model.policy_file import validate_policy
 from moraine.model.policy_mirror import STATE
 from moraine.repository.repository import Repository
 from moraine.sources.mirror import Mirror
@@ -47,7 +48,7 @@ def mirror_policy(source: Path | dict[str, Any], to: Path | dict[str, Any], **pa
         "verify": {"depth": "full"},
         **parts,
     }
-    return Policy.model_validate(fields)
+    return validate_policy(fields)
 
 
 class Nights:

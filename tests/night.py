@@ -11,6 +11,7 @@ from typing import Any
 from unittest.mock import patch
 
 from moraine.model.policy import Policy
+from moraine.model.policy_file import validate_policy
 from moraine.model.window import Window
 from moraine.repository import keys
 from moraine.repository.repository import Repository
@@ -65,7 +66,7 @@ def make_policy(source: Path, name: str = "test", **parts: Any) -> Policy:
         "gate": {"allow_empty": True, "max_deleted_share": 1.0},
         **parts,
     }
-    return Policy.model_validate(fields)
+    return validate_policy(fields)
 
 
 @dataclass

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import sys
+
+# What is loaded at the start stays: looking through it for garbage takes a tenth of a short command's time.
+# `Context.open_repository` lets the collector begin.
+if __name__ == "__main__":
+    gc.disable()
 
 # Buffers come and go in large pieces here. Arrow's own pool, and the arenas that the C library opens for every thread,
 # keep 50 and 90 MB of them for later, at no gain in speed. Both look at this once: Arrow when it is loaded.

@@ -72,7 +72,8 @@ def middle(samples: list[Sample]) -> Sample:
 def write_page(
     page: Path, samples: list[Sample], tools: list[str], *, scale: float, rounds: int, command: list[str]
 ) -> None:
-    """The page and, beside it, the plot."""
+    """The page and, beside it, the plot. What stands on the page from its second heading on is kept."""
+    _, heading, written = (page.read_text() if page.exists() else "").partition("\n## ")
     picture = page.parent / "images" / f"{page.stem.lower()}.svg"
     picture.parent.mkdir(parents=True, exist_ok=True)
     picture.write_text(plot(samples))
@@ -92,7 +93,7 @@ process from start to exit; all tools encrypt, and every restore was compared wi
 
 {table(samples)}
 """
-    page.write_text(text)
+    page.write_text(text + heading + written)
 
 
 def plot(samples: list[Sample]) -> str:

@@ -30,6 +30,7 @@ import pyarrow as pa
 from made_tree import MadeSource, MadeTarget
 from moraine.model.entry import CONTENT, INVENTORY, RESULTS, Kind
 from moraine.model.policy import Policy
+from moraine.model.policy_file import validate_policy
 from moraine.model.window import Window
 from moraine.repository.repository import Repository
 from moraine.steps.backup import Holder, backup
@@ -190,7 +191,7 @@ def opened(repository: Repository, source: MadeSource, work: Store) -> Run:
 def policy() -> Policy:
     """A plain one; its source is never looked at."""
     fields = {"policy": "bench", "source": {"path": "/made"}, "repository": {"url": "memory://"}, "rehash": 0.0}
-    return Policy.model_validate(fields)
+    return validate_policy(fields)
 
 
 def newest(repository: Repository) -> str:

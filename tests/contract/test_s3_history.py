@@ -16,6 +16,7 @@ from buckets import objects
 from moraine.errors import SourceDenied, SourceError
 from moraine.model.entry import Kind, State, join_path
 from moraine.model.policy import Policy
+from moraine.model.policy_file import validate_policy
 from moraine.model.window import Window
 from moraine.model.xattrs import decode_xattrs
 from moraine.repository.repository import Repository
@@ -77,9 +78,7 @@ class Past:
     @property
     def policy(self) -> Policy:
         source = {"kind": "s3", "bucket": self.name, "endpoint_url": self.server.endpoint_url, "history": True}
-        return Policy.model_validate(
-            {"policy": "lake", "source": source, "repository": {"url": "memory://"}, "rehash": 0.0}
-        )
+        return validate_policy({"policy": "lake", "source": source, "repository": {"url": "memory://"}, "rehash": 0.0})
 
     def source(self) -> S3Source:
         source = open_source(self.policy, session=self.server.session())

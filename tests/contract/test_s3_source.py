@@ -16,6 +16,7 @@ from botocore.exceptions import ClientError
 from moraine.errors import AccessDenied, ConfigError, SourceDenied, SourceMissing, SourceVanished, StoreUnavailable
 from moraine.model.entry import Kind, State, join_path
 from moraine.model.policy import Policy
+from moraine.model.policy_file import validate_policy
 from moraine.model.xattrs import decode_xattrs
 from moraine.repository.repository import Repository
 from moraine.sources import s3_ahead, s3_client, s3_listing, s3_reader
@@ -68,7 +69,7 @@ class Bucket:
     @property
     def policy(self) -> Policy:
         source = {"kind": "s3", "bucket": self.name, "prefix": self.prefix, "endpoint_url": self.server.endpoint_url}
-        return Policy.model_validate(
+        return validate_policy(
             {
                 "policy": "lake",
                 "source": source | self.parts,

@@ -14,7 +14,7 @@ import pytest
 
 from buckets import expected_of_tree, objects, of_tree, uploads
 from moraine.errors import AccessDenied, RestoreError, StoreUnavailable
-from moraine.model.policy import Policy
+from moraine.model.policy_file import validate_policy
 from moraine.repository.repository import Repository
 from moraine.sources import s3_target_looks, s3_writer
 from moraine.sources.s3_target import S3Target
@@ -61,7 +61,7 @@ class World:
 
     def backup(self, source: dict[str, Any] | None = None) -> str:
         place = source or {"kind": "s3", "bucket": self.source, "endpoint_url": self.server.endpoint_url}
-        policy = Policy.model_validate({"policy": "lake", "source": place, "repository": {"url": "memory://"}})
+        policy = validate_policy({"policy": "lake", "source": place, "repository": {"url": "memory://"}})
         self.clock.advance(hours=1)
         return backup(
             self.repository,

@@ -11,7 +11,7 @@ from airflow.models.pool import Pool
 from airflow.utils.session import create_session
 from sqlalchemy import select
 
-from moraine.model.policy import load_policy
+from moraine.model.policy_file import load_policy
 from moraine.repository.repository import Repository
 from moraine.stores.open import open_store
 from moraine.workflows import demo_seed

@@ -16,6 +16,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 from moraine.errors import SourceError
 from moraine.model.log import LogState, Session
 from moraine.model.policy import Policy
+from moraine.model.policy_file import validate_policy
 from moraine.model.window import Window
 from moraine.sources.posix import PosixSource
 from moraine.steps.open import open_run
@@ -31,7 +32,7 @@ END = START + DAY
 
 
 def policy(late: str = "capture", **schedule: str) -> Policy:
-    return Policy.model_validate(
+    return validate_policy(
         {
             "policy": "p",
             "source": {"path": "/s"},

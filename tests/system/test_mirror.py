@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -127,9 +128,7 @@ def test_drift_is_refused_where_the_policy_says_so(tmp_path: Path) -> None:
 
 
 def test_an_emptied_source_stops_at_the_gate(nights: Nights) -> None:
-    nights.policy = nights.policy.model_copy(
-        update={"gate": nights.policy.gate.model_copy(update={"allow_empty": False})}
-    )
+    nights.policy = replace(nights.policy, gate=replace(nights.policy.gate, allow_empty=False))
     small_tree(nights.source)
     nights.night()
     for path in sorted(nights.source.rglob("*"), reverse=True):

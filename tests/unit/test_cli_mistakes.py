@@ -103,8 +103,8 @@ def test_an_unforeseen_failure_is_one_line_too(line: Line, monkeypatch: pytest.M
 # processes
 
 
-def test_listing_verbs_start_light(line: Line) -> None:
-    verbs = ["--help", "snapshots", "ls", "find *", "diff latest latest", "stats", "key list", "hold list", "nonsense"]
+def test_verbs_start_light(line: Line) -> None:
+    verbs = [f"backup {line.source}", "check", "--help", "snapshots", "ls", "find *", "diff latest latest", "stats", "key list", "hold list", "nonsense"]
     program = (
         "import sys, os\n"
         "from moraine.cli.main import main\n"

@@ -253,9 +253,7 @@ def test_picks_follow_their_seed_and_reach_every_snapshot(lake: Lake) -> None:
         assert picked(pick, 3) == picked(pick, 3)
         assert {picked(pick, seed) for seed in range(60)} == set(names)
     with pytest.raises(SnapshotNotFound):
-        pick_snapshot(
-            lake.repository, lake.policy().model_copy(update={"policy": "none"}), clock=lake.clock, entropy=os.urandom
-        )
+        pick_snapshot(lake.repository, replace(lake.policy(), policy="none"), clock=lake.clock, entropy=os.urandom)
 
 
 def test_the_table_and_the_page_are_kept_with_the_report(lake: Lake) -> None:

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from moraine.model.policy import Policy
+from moraine.model.policy_file import validate_policy
 from moraine.model.snapshot import SnapshotRecord
 from moraine.model.window import Window
 from moraine.report.coverage import coverage
@@ -22,7 +22,7 @@ from night import START, Clock, make_repository, open_repository
 
 DAY = timedelta(days=1)
 NIGHTS, KEPT = 150, 5
-POLICY = Policy.model_validate(
+POLICY = validate_policy(
     {
         "policy": "p",
         "source": {"path": "/s"},

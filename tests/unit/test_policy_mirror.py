@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from moraine.errors import ConfigError
-from moraine.model.policy import parse_policy
+from moraine.model.policy_file import parse_policy
 
 MIRROR = "policy: m\nsource: {path: /srv, exclude: ['*.tmp']}\ndestination: {kind: mirror, url: /mnt/m}\n"
 

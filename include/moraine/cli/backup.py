@@ -15,7 +15,7 @@ from moraine.cli.text import pairs, plural
 from moraine.errors import ConfigError
 
 if TYPE_CHECKING:
-    from moraine.model.policy import Policy
+    from moraine.model.policy import Policy, PosixSource, S3Source
     from moraine.repository.repository import Repository
     from moraine.steps.commit import Committed
 
@@ -92,26 +92,27 @@ def run(args: argparse.Namespace, context: Context) -> int:
 
 
 def _policy(args: argparse.Namespace, context: Context) -> Policy:
-    from moraine.model.entry import display_path
-    from moraine.model.policy import load_policy, validate_policy
-
     if bool(args.source) == bool(args.policy):
         raise ConfigError("name a directory, or a policy file with --policy", hint="for example `moraine backup docs`")
-    source: dict[str, Any] = {key: value for key in _SOURCE_FLAGS if (value := getattr(args, key))}
-    source |= {key: True for key in ("exclude_caches", "one_file_system") if getattr(args, key)}
-    source |= {"exclude_larger_than": args.exclude_larger_than} if args.exclude_larger_than is not None else {}
-    if args.policy:
-        if source or args.name:
-            raise ConfigError(
-                "--policy says everything about the source", hint="write the excludes into the policy file"
-            )
-        return load_policy(args.policy)
-    if args.source.startswith("s3://"):
-        place = _s3_place(args)
-        path = f"{place['bucket']}/{place['prefix']}".rstrip("/")
-    else:
-        path = os.path.abspath(args.source)
-        place = {"path": path}
+    excludes: dict[str, Any] = {key: tuple(value) for key in _SOURCE_FLAGS if (value := getattr(args, key))}
+    excludes |= {key: True for key in ("exclude_caches", "one_file_system") if getattr(args, key)}
+    excludes |= {"exclude_larger_than": args.exclude_larger_than} if args.exclude_larger_than is not None else {}
+    if not args.policy:
+        return _bare_policy(args, context, excludes)
+    if excludes or args.name:
+        raise ConfigError("--policy says everything about the source", hint="write the excludes into the policy file")
+    from moraine.model.policy_file import load_policy
+
+    return load_policy(args.policy)
+
+
+def _bare_policy(args: argparse.Namespace, context: Context, excludes: dict[str, Any]) -> Policy:
+    """The policy of a source that is named by itself; made without what reads files, which is slow to load."""
+    from moraine.model.entry import display_path
+    from moraine.model.policy import Policy, RepositoryAddress, check_name
+
+    source = _s3_source(args, excludes) if args.source.startswith("s3://") else _directory(args, excludes)
+    path = source.place.removeprefix("s3://")
     if not _is_text(path):
         raise ConfigError(
             f"the name of {display_path(os.fsencode(path))} is not UTF-8",
@@ -120,12 +121,23 @@ def _policy(args: argparse.Namespace, context: Context) -> Policy:
     url = args.repo or context.environ.get("MORAINE_REPOSITORY")
     if not url:
         raise ConfigError("no repository is named", hint="give --repo URL or set MORAINE_REPOSITORY")
-    name = args.name or policy_name(path)
-    return validate_policy({"policy": name, "source": place | source, "repository": {"url": url}}, "--name")
+    try:
+        name = check_name(args.name or policy_name(path))
+    except ValueError as error:
+        raise ConfigError(f"--name must be {error}, not {args.name!r}") from error
+    return Policy(policy=name, source=source, repository=RepositoryAddress(url=url))
 
 
-def _s3_place(args: argparse.Namespace) -> dict[str, Any]:
+def _directory(args: argparse.Namespace, excludes: dict[str, Any]) -> PosixSource:
+    from moraine.model.policy import PosixSource
+
+    return PosixSource(path=os.path.abspath(args.source), **excludes)
+
+
+def _s3_source(args: argparse.Namespace, excludes: dict[str, Any]) -> S3Source:
     """The source that s3://bucket/prefix names; what follows the bucket and a slash is the prefix, byte for byte."""
+    from moraine.model.policy import S3Source
+
     bucket, _, prefix = args.source.removeprefix("s3://").partition("/")
     if args.exclude_if_present or args.exclude_caches or args.one_file_system:
         raise ConfigError(
@@ -137,13 +149,8 @@ def _s3_place(args: argparse.Namespace) -> dict[str, Any]:
             "a source in S3 is s3://bucket/prefix",
             hint="credentials come from a profile or AWS_* variables",
         )
-    return {
-        "kind": "s3",
-        "bucket": bucket,
-        "prefix": prefix,
-        "endpoint_url": args.source_endpoint_url,
-        "region": args.source_region,
-    }
+    place = {"endpoint_url": args.source_endpoint_url, "region": args.source_region}
+    return S3Source(kind="s3", bucket=bucket, prefix=prefix, **place, **excludes)
 
 
 def _inside(source: str, repository: str) -> list[str]:

@@ -7,6 +7,7 @@ until one is opened.
 from __future__ import annotations
 
 import argparse
+import gc
 import getpass
 import os
 import sys
@@ -23,7 +24,8 @@ STATE = "/.moraine"  # ends the address of what a mirror knows of itself
 
 if TYPE_CHECKING:
     from moraine.cli.unlocking import Unlocking
-    from moraine.model.policy import BrokenPolicy, Policy
+    from moraine.model.policy import Policy
+    from moraine.model.policy_file import BrokenPolicy
     from moraine.repository.repository import Repository
     from moraine.stores.base import Store
     from moraine.stores.metered import Meter
@@ -83,6 +85,8 @@ class Context:
         if store.url.endswith(STATE):
             self._find_mirror(repository, args)
         self.out.detail(f"repository {repository.config.id} at {store.url}: {seen}")
+        gc.freeze()
+        gc.enable()
         return repository
 
     def _find_mirror(self, repository: Repository, args: argparse.Namespace) -> None:
@@ -117,7 +121,7 @@ class Context:
         Raises:
             ConfigError: there is none, or its file is broken.
         """
-        from moraine.model.policy import load_policy
+        from moraine.model.policy_file import load_policy
         from moraine.steps.policies import choose_policy, policy_folder
 
         if os.sep in name or name.endswith((".yaml", ".yml")) or os.path.isfile(name):
@@ -126,7 +130,7 @@ class Context:
 
     def all_policies(self) -> tuple[list[Policy], list[BrokenPolicy]]:
         """The policies in MORAINE_POLICIES or include/policies, and the files there that hold none."""
-        from moraine.model.policy import load_policies
+        from moraine.model.policy_file import load_policies
         from moraine.steps.policies import policy_folder
 
         return load_policies(policy_folder(self.environ))

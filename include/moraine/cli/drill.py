@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,8 +53,8 @@ def _open(args: argparse.Namespace, context: Context, policy: Policy | None) -> 
         return context.open_repository(args)
     credentials = policy.drill.credentials
     if credentials and credentials.passphrase_file:
-        address = policy.repository.model_copy(update={"passphrase_file": credentials.passphrase_file})
-        policy = policy.model_copy(update={"repository": address})
+        address = replace(policy.repository, passphrase_file=credentials.passphrase_file)
+        policy = replace(policy, repository=address)
     return context.open_policy_repository(args, policy)
 
 

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from moraine.cli.context import Context
-from moraine.report.metrics import damage_samples, phase_samples, policy_samples, store_samples
 from moraine.report.otlp import send, wanted
 
 if TYPE_CHECKING:
@@ -18,6 +17,8 @@ if TYPE_CHECKING:
 def tell_backup(context: Context, repository: Repository, policy: Policy, seconds: float) -> None:
     """Send how long it took, and how the policy stands now."""
     if wanted(context.environ):
+        from moraine.report.metrics import phase_samples, policy_samples, store_samples
+
         took = phase_samples(policy.policy, "backup", seconds, "ok")
         asked = store_samples(context.meter.take()) if context.meter else []
         _send(context, [*took, *asked, *policy_samples(repository, policy, context.clock())])
@@ -26,6 +27,8 @@ def tell_backup(context: Context, repository: Repository, policy: Policy, second
 def tell_damage(context: Context, repository: Repository, kinds: Iterable[str]) -> None:
     """Send what was found damaged."""
     if wanted(context.environ):
+        from moraine.report.metrics import damage_samples
+
         _send(context, damage_samples(repository.store.url, kinds))
 
 

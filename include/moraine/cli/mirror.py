@@ -85,7 +85,7 @@ def _store(address: RepositoryAddress, context: Context) -> Store:
 
 
 def _policy(args: argparse.Namespace, context: Context) -> Policy:
-    from moraine.model.policy import load_policy, validate_policy
+    from moraine.model.policy_file import load_policy, validate_policy
 
     if args.policy:
         if args.source:

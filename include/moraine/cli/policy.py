@@ -39,7 +39,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
 def _validate(args: argparse.Namespace, context: Context) -> int:
     """Check every file; the exit code is that of the first mistake."""
     from moraine.errors import ConfigError
-    from moraine.model.policy import BrokenPolicy, load_policies, load_policy
+    from moraine.model.policy_file import BrokenPolicy, load_policies, load_policy
 
     good: list[str] = []
     broken: list[BrokenPolicy] = []
@@ -65,7 +65,7 @@ def _validate(args: argparse.Namespace, context: Context) -> int:
 
 
 def _explain(args: argparse.Namespace, context: Context) -> int:
-    from moraine.model.policy import load_policy
+    from moraine.model.policy_file import load_policy
 
     policies = [load_policy(path) for path in args.files]
     if context.out.as_json:
@@ -79,7 +79,7 @@ def _explain(args: argparse.Namespace, context: Context) -> int:
 
 def _explain_path(args: argparse.Namespace, context: Context) -> int:
     from moraine.model.entry import display_path
-    from moraine.model.policy import load_policy
+    from moraine.model.policy_file import load_policy
     from moraine.steps.source import open_source
 
     source = open_source(load_policy(args.files[0]))
@@ -96,7 +96,7 @@ def _explain_path(args: argparse.Namespace, context: Context) -> int:
 
 
 def _schema(args: argparse.Namespace, context: Context) -> int:
-    from moraine.model.policy import policy_schema
+    from moraine.model.policy_file import policy_schema
 
     context.out.line(json.dumps(policy_schema(), indent=2, ensure_ascii=False))
     return 0

@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """Apply the rules and print every snapshot with the reasons."""
-    from moraine.model.policy import load_policy
+    from moraine.model.policy_file import load_policy
     from moraine.steps.retain import retain
 
     policy = load_policy(args.policy)

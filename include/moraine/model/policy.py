@@ -1,13 +1,11 @@
 """Policies: one YAML file each that says what is protected, when, for how long and how it is proven.
 
 The front of several modules: `policy_fields` has the keys and the digest, `policy_sources` the keys of sources,
-`policy_drill` those of drills and objectives, `policy_types` the kinds of values, `policy_file` reads files and
-explains mistakes in them, `policy_text` says a policy in English. Everybody else imports from here.
+`policy_drill` those of drills and objectives, `policy_types` the kinds of values, `policy_text` says a policy in
+English. Everybody else imports from here; but who reads files, from `policy_file`, which takes a while to load.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 from moraine.model.policy_checks import Check
 from moraine.model.policy_drill import Application, Credentials, Drill, Objectives, Place, Sample
@@ -24,13 +22,12 @@ from moraine.model.policy_fields import (
     Shards,
     Verify,
 )
-from moraine.model.policy_file import BrokenPolicy, load_policies, load_policy, parse_policy, validate_policy
 from moraine.model.policy_mirror import Mirror, Trash
 from moraine.model.policy_sources import Compare, PosixSource, S3Inventory, S3Source
+from moraine.model.policy_types import check_name
 
 __all__ = [
     "Application",
-    "BrokenPolicy",
     "Check",
     "Compare",
     "Compression",
@@ -54,15 +51,5 @@ __all__ = [
     "Shards",
     "Trash",
     "Verify",
-    "load_policies",
-    "load_policy",
-    "parse_policy",
-    "policy_schema",
-    "validate_policy",
+    "check_name",
 ]
-
-
-def policy_schema() -> dict[str, Any]:
-    """JSON schema of policy files, for editors; exported to `include/policies/schema.json`."""
-    schema = Policy.model_json_schema()
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "Moraine policy"}

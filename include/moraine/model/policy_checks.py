@@ -6,11 +6,10 @@ Owns the keys users write there. Pure; the descriptions become a part of `includ
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
-
-from moraine.model.policy_types import Part, Share
+from moraine.model.policy_types import NAME, Name, Part, Paths, Read, Share, about, key
 
 FileKind = Literal["auto", "parquet", "orc", "csv", "jsonl", "sqlite", "container", "image"]
 TABLES = ("parquet", "orc", "csv", "jsonl")  # kinds whose rows a suite can be held against
@@ -32,39 +31,37 @@ def _globs(value: object) -> object:
     return (value,) if isinstance(value, str) else value
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Check(Part):
     """What some files must be like when they come back."""
 
     paths: Annotated[
-        tuple[Annotated[str, Field(min_length=1)], ...],
-        BeforeValidator(_globs),
-        Field(min_length=1),
-        WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
-    ] = Field(description="globs from the root of the source; several, or one")
-    name: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="what reports call them")
-    kind: FileKind = Field("auto", description="what these files are; auto: told by their endings")
-    expectations: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")], ...] = Field(
-        (), description="suites of include/expectations that the rows are held against, all files together as one table"
+        Paths,
+        Read(
+            _globs,
+            limits={"min_length": 1},
+            schema={"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]},
+        ),
+    ] = field(metadata=about("globs from the root of the source; several, or one"))
+    name: str | None = key(None, "what reports call them", pattern=NAME)
+    kind: FileKind = key("auto", "what these files are; auto: told by their endings")
+    expectations: tuple[Name, ...] = key(
+        (), "suites of include/expectations that the rows are held against, all files together as one table"
     )
-    rows_tolerance: Share = Field(
-        0.001, description="share of a table's rows that may be more or fewer than recorded that night"
+    rows_tolerance: Share = key(0.001, "share of a table's rows that may be more or fewer than recorded that night")
+    grows: bool = key(False, "the table only gains rows: fewer than the snapshot before, beyond the tolerance, fail")
+    drift: Literal["fail", "allow"] = key(
+        "fail", "fail: a table's columns may be added to since the snapshot before, not renamed or retyped"
     )
-    grows: bool = Field(
-        False, description="the table only gains rows: fewer than the snapshot before, beyond the tolerance, fail"
+    columns: tuple[str, ...] | None = key(None, "the columns a CSV file must have, in order")
+    delimiter: str | None = key(
+        None, "what separates the columns of a CSV file; none: found out", min_length=1, max_length=1
     )
-    drift: Literal["fail", "allow"] = Field(
-        "fail", description="fail: a table's columns may be added to since the snapshot before, not renamed or retyped"
-    )
-    columns: tuple[str, ...] | None = Field(None, description="the columns a CSV file must have, in order")
-    delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = Field(
-        None, description="what separates the columns of a CSV file; none: found out"
-    )
-    critical: dict[str, str] = Field(
-        {}, description="path of a file or table: its `sha256:…` (a file) or `rows:…` (rows in any order)"
+    critical: dict[str, str] = key(
+        {}, "path of a file or table: its `sha256:…` (a file) or `rows:…` (rows in any order)"
     )
 
-    @model_validator(mode="after")
-    def _fitting(self) -> Check:
+    def __post_init__(self) -> None:
         if self.expectations and self.kind not in TABLES:
             raise ValueError(f"of kind {', '.join(TABLES)} to have `expectations`")
         if (self.columns or self.delimiter) and self.kind != "csv":
@@ -72,4 +69,3 @@ class Check(Part):
         for path, digest in self.critical.items():
             if not _DIGEST.fullmatch(digest):
                 raise ValueError(f"right: the digest of {path!r} is `sha256:` or `rows:` and 64 hex digits")
-        return self

@@ -6,19 +6,23 @@ Owns YAML (no duplicate keys, one document) and the wording of mistakes. Knows n
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import os
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BeforeValidator, TypeAdapter, ValidationError
 
 from moraine.errors import ConfigError, UnsafeRetention
 from moraine.model.policy_fields import Policy
+from moraine.model.policy_mirror import with_state
+from moraine.model.policy_types import NAMED
 
 Loc = tuple[str | int, ...]
 _PATHS = {
@@ -29,6 +33,7 @@ _PATHS = {
     ("drill", "credentials"): ("passphrase_file",),
 }
 _KINDS = (("posix",), ("s3",))  # of sources
+_UNKNOWN = "unexpected_keyword_argument"  # pydantic's word for a key that a part does not have
 _BOOL, _TEXT = "tag:yaml.org,2002:bool", "tag:yaml.org,2002:str"
 
 
@@ -102,11 +107,11 @@ def parse_policy(text: str, name: str = "policy", *, folder: Path | None = None)
     return validate_policy(data, name, lines)
 
 
-def validate_policy(data: dict[str, Any], name: str, lines: dict[Loc, int] | None = None) -> Policy:
+def validate_policy(data: dict[str, Any], name: str = "policy", lines: dict[Loc, int] | None = None) -> Policy:
     """A policy out of plain data. Raises ConfigError with all mistakes in `context["problems"]`."""
     lines = lines or {}
     try:
-        return Policy.model_validate(data)
+        return _reader().validate_python(data)
     except UnsafeRetention as error:
         raise UnsafeRetention(f"{_place(('keep',), name, lines)}: {error}", hint=error.hint, path=name) from error
     except ValidationError as error:
@@ -116,6 +121,20 @@ def validate_policy(data: dict[str, Any], name: str, lines: dict[Loc, int] | Non
         raise (UnsafeRetention if unsafe else ConfigError)(
             problems[0] + more, hint="`policy schema` lists all keys", path=name, problems=problems
         ) from error
+
+
+@cache
+def _reader() -> TypeAdapter[Policy]:
+    return TypeAdapter(Annotated[Policy, BeforeValidator(with_state)])
+
+
+def policy_schema() -> dict[str, Any]:
+    """JSON schema of policy files, for editors; exported to `include/policies/schema.json`."""
+    schema = TypeAdapter(Policy).json_schema()
+    # In a file, a policy names a repository or a destination.
+    schema["required"] = [name for name in schema["required"] if name != "repository"]
+    schema["oneOf"] = [{"required": ["repository"]}, {"required": ["destination"]}]
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "Moraine policy"}
 
 
 def _place(loc: Loc, name: str, lines: dict[Loc, int]) -> str:
@@ -176,11 +195,11 @@ def _resolved(value: Any, folder: Path) -> Any:
 
 def _mistakes(error: ValidationError) -> Iterator[tuple[Loc, str]]:
     # Misspelt keys first: a key that is missing is often one of them.
-    for item in sorted(error.errors(), key=lambda item: item["type"] != "extra_forbidden"):
+    for item in sorted(error.errors(), key=lambda item: item["type"] != _UNKNOWN):
         full: Loc = item["loc"]
         loc = _written(full)
         dotted = _dotted(loc)
-        if item["type"] == "extra_forbidden":
+        if item["type"] == _UNKNOWN:
             yield loc, _unknown(full)
         elif item["type"] == "missing":
             yield loc[:-1], f"'{dotted}' is missing"
@@ -221,7 +240,7 @@ _EXPECTED = {
     "date": "a date such as 2026-01-31",
     "tuple": "a list",
     "dict": "a mapping",
-    "model": "a mapping of keys",
+    "dataclass": "a mapping of keys",
 }
 
 
@@ -232,7 +251,7 @@ def _expected(item: Any) -> str:
     if kind == "literal_error":
         return str(context["expected"])
     if kind == "string_pattern_mismatch":
-        return "letters, digits, '.', '_' and '-', beginning with a letter or digit, at most 100"
+        return NAMED
     if kind in ("greater_than_equal", "less_than_equal"):
         return f"at {'least' if 'ge' in context else 'most'} {context.get('ge', context.get('le'))}"
     if kind == "string_too_short":
@@ -242,7 +261,7 @@ def _expected(item: Any) -> str:
 
 def _unknown(loc: Loc) -> str:
     key = str(loc[-1])
-    known = list(_model_at(loc[:-1]).model_fields)
+    known = [item.name for item in dataclasses.fields(_part_at(loc[:-1]))]
     inside = _written(loc)[:-1]
     near = difflib.get_close_matches(key, known, 1)
     elsewhere = [path for path in _all_paths(Policy) if path.rpartition(".")[2] == key]
@@ -252,33 +271,34 @@ def _unknown(loc: Loc) -> str:
     return f"unknown key '{prefix}{key}'{suggestion}"
 
 
-def _model_at(loc: Loc) -> type[BaseModel]:
-    model: type[BaseModel] = Policy
-    options: list[type[BaseModel]] = []
-    for part in loc:
-        if isinstance(part, int):
+def _part_at(loc: Loc) -> type:
+    part: type = Policy
+    options: list[type] = []
+    for name in loc:
+        if isinstance(name, int):
             continue
-        chosen = [option for option in options if len(options) > 1 and part in get_args(_annotation(option, "kind"))]
-        options = chosen or _inner(_annotation(model, part))
-        model = options[0] if options else model
-    return model
+        chosen = [option for option in options if len(options) > 1 and name in get_args(_annotations(option)["kind"])]
+        options = chosen or _inner(_annotations(part)[name])
+        part = options[0] if options else part
+    return part
 
 
-def _annotation(model: type[BaseModel], name: str) -> Any:
-    return model.model_fields[name].annotation
+def _annotations(part: type) -> dict[str, Any]:
+    hints = get_type_hints(part)
+    return {item.name: hints[item.name] for item in dataclasses.fields(part)}
 
 
-def _inner(annotation: Any) -> list[type[BaseModel]]:
+def _inner(annotation: Any) -> list[type]:
     """The parts of a policy that a value may be."""
     if get_origin(annotation) in (Union, types.UnionType):
-        return [model for option in get_args(annotation) for model in _inner(option)]
+        return [part for option in get_args(annotation) for part in _inner(option)]
     if get_origin(annotation) in (Annotated, tuple):
         return _inner(get_args(annotation)[0])
-    return [annotation] if isinstance(annotation, type) and issubclass(annotation, BaseModel) else []
+    return [annotation] if isinstance(annotation, type) and dataclasses.is_dataclass(annotation) else []
 
 
-def _all_paths(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    for name, info in model.model_fields.items():
+def _all_paths(part: type, prefix: str = "") -> Iterator[str]:
+    for name, annotation in _annotations(part).items():
         yield prefix + name
-        for inner in _inner(info.annotation):
+        for inner in _inner(annotation):
             yield from _all_paths(inner, f"{prefix}{name}.")

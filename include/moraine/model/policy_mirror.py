@@ -6,41 +6,40 @@ a policy that names a mirror therefore has a repository all the same, and every 
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Literal
 
-from pydantic import Field
-
-from moraine.model.policy_types import Duration, Part
+from moraine.model.policy_types import Duration, Part, about, key
 
 STATE = ".moraine"  # at the top of a mirror; never part of what is mirrored
 _ADDRESS = ("endpoint_url", "region", "connection", "passphrase_file")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Trash(Part):
     """What becomes of files that the mirror replaces or removes."""
 
-    keep: Duration | None = Field(
-        timedelta(days=30), description="how long they stay in the trash; empty: until somebody removes them"
+    keep: Duration | None = key(
+        timedelta(days=30), "how long they stay in the trash; empty: until somebody removes them"
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Mirror(Part):
     """A plain tree with the same directories and files as the source."""
 
-    kind: Literal["mirror"] = Field("mirror", description="a plain tree")
-    url: str = Field(min_length=1, description="a path, file:///path or s3://bucket/prefix")
-    endpoint_url: str | None = Field(None, description="address of an S3 server that is not AWS")
-    region: str | None = Field(None, description="region of the bucket")
-    connection: str | None = Field(None, description="Airflow connection that holds the store's credentials")
-    passphrase_file: str | None = Field(
-        None, description="seals the inventories, not the tree; a file that holds the passphrase"
+    kind: Literal["mirror"] = key("mirror", "a plain tree")
+    url: str = field(metadata=about("a path, file:///path or s3://bucket/prefix", min_length=1))
+    endpoint_url: str | None = key(None, "address of an S3 server that is not AWS")
+    region: str | None = key(None, "region of the bucket")
+    connection: str | None = key(None, "Airflow connection that holds the store's credentials")
+    passphrase_file: str | None = key(None, "seals the inventories, not the tree; a file that holds the passphrase")
+    trash: Trash = key(Trash(), "what becomes of files that are replaced or removed")
+    drift: Literal["heal", "refuse"] = key(
+        "heal", "what somebody else changed in the mirror: set right (theirs goes to the trash), or refuse"
     )
-    trash: Trash = Field(Trash(), description="what becomes of files that are replaced or removed")
-    drift: Literal["heal", "refuse"] = Field(
-        "heal", description="what somebody else changed in the mirror: set right (theirs goes to the trash), or refuse"
-    )
-    must_be_mount: bool = Field(False, description="refuse to run unless `url` is a mount point")
+    must_be_mount: bool = key(False, "refuse to run unless `url` is a mount point")
 
 
 def state_url(url: str) -> str:
@@ -67,9 +66,3 @@ def with_state(data: Any) -> Any:
         exclude = [glob for glob in source.get("exclude", []) if glob != f"/{STATE}"]
         source = source | {"exclude": [*exclude, f"/{STATE}"]}
     return data | {"repository": address, "source": source}
-
-
-def either_destination(schema: dict[str, Any]) -> None:
-    """In a file, a policy names a repository or a destination."""
-    schema["required"] = [name for name in schema["required"] if name != "repository"]
-    schema["oneOf"] = [{"required": ["repository"]}, {"required": ["destination"]}]

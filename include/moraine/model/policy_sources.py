@@ -5,37 +5,36 @@ Owns the names users write there. The descriptions are documentation, as in `pol
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag
-
-from moraine.model.policy_types import Duration, Part, Paths, Size
+from moraine.model.policy_types import Duration, Part, Paths, Size, about, key
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Compare(Part):
     """What besides size and mtime tells that a file is unchanged since the parent snapshot."""
 
-    ctime: bool = Field(True, description="compare the change time too; off for file systems that do not keep it")
-    inode: bool = Field(
-        True, description="compare the inode number too; off for file systems that renumber (FUSE, NFS)"
-    )
+    ctime: bool = key(True, "compare the change time too; off for file systems that do not keep it")
+    inode: bool = key(True, "compare the inode number too; off for file systems that renumber (FUSE, NFS)")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PosixSource(Part):
     """A directory tree of a POSIX file system."""
 
     kind: Literal["posix"] = "posix"
-    path: str = Field(min_length=1, description="root of the tree; relative paths count from the policy file")
-    exclude: tuple[str, ...] = Field((), description="globs in order, like .gitignore; a leading ! takes back in")
-    iexclude: tuple[str, ...] = Field((), description="more globs, for which upper and lower case are the same")
-    exclude_files: Paths = Field((), description="files that hold such globs, one per line")
-    exclude_if_present: tuple[str, ...] = Field((), description="leave out directories that hold a file of this name")
-    exclude_caches: bool = Field(False, description="leave out directories marked by CACHEDIR.TAG")
-    exclude_larger_than: Size | None = Field(None, description="leave out larger files")
-    one_file_system: bool = Field(False, description="do not cross mount points")
-    must_be_mount: bool = Field(False, description="refuse to run unless `path` is a mount point")
-    compare: Compare = Field(Compare(), description="how changes are detected")
+    path: str = field(metadata=about("root of the tree; relative paths count from the policy file", min_length=1))
+    exclude: tuple[str, ...] = key((), "globs in order, like .gitignore; a leading ! takes back in")
+    iexclude: tuple[str, ...] = key((), "more globs, for which upper and lower case are the same")
+    exclude_files: Paths = key((), "files that hold such globs, one per line")
+    exclude_if_present: tuple[str, ...] = key((), "leave out directories that hold a file of this name")
+    exclude_caches: bool = key(False, "leave out directories marked by CACHEDIR.TAG")
+    exclude_larger_than: Size | None = key(None, "leave out larger files")
+    one_file_system: bool = key(False, "do not cross mount points")
+    must_be_mount: bool = key(False, "refuse to run unless `path` is a mount point")
+    compare: Compare = key(Compare(), "how changes are detected")
 
     @property
     def history(self) -> bool:
@@ -53,36 +52,40 @@ class PosixSource(Part):
         return f"posix:{self.path}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class S3Inventory(Part):
     """Lists of a bucket that S3 Inventory publishes."""
 
-    url: str = Field(
-        pattern=r"^s3://[^/]+/.*",
-        description="s3://bucket/ and what the folders like 2026-01-31T00-00Z lie in (the newest counts), or the key "
-        "of one manifest.json",
+    url: str = field(
+        metadata=about(
+            "s3://bucket/ and what the folders like 2026-01-31T00-00Z lie in (the newest counts), or the key "
+            "of one manifest.json",
+            pattern=r"^s3://[^/]+/.*",
+        )
     )
-    max_age: Duration = Field(
-        timedelta(days=2), description="how much older than the window's end it may be; the run fails when it is older"
+    max_age: Duration = key(
+        timedelta(days=2), "how much older than the window's end it may be; the run fails when it is older"
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class S3Source(Part):
     """A bucket, or the keys under a prefix of it."""
 
-    kind: Literal["s3"] = Field(description="a source in S3")
-    bucket: str = Field(min_length=1, description="its name")
-    prefix: str = Field("", description="what the keys begin with; a slash is put at its end where there is none")
-    endpoint_url: str | None = Field(None, description="address of an S3 server that is not AWS")
-    region: str | None = Field(None, description="region of the bucket")
-    connection: str | None = Field(None, description="Airflow connection that holds the credentials")
-    history: bool = Field(
-        False, description="read a bucket that keeps versions as it was at the end of each window, also long after it"
+    kind: Literal["s3"] = field(metadata=about("a source in S3"))
+    bucket: str = field(metadata=about("its name", min_length=1))
+    prefix: str = key("", "what the keys begin with; a slash is put at its end where there is none")
+    endpoint_url: str | None = key(None, "address of an S3 server that is not AWS")
+    region: str | None = key(None, "region of the bucket")
+    connection: str | None = key(None, "Airflow connection that holds the credentials")
+    history: bool = key(
+        False, "read a bucket that keeps versions as it was at the end of each window, also long after it"
     )
-    inventory: S3Inventory | None = Field(None, description="list the bucket by S3 Inventory instead of asking it")
-    exclude: tuple[str, ...] = Field((), description="globs in order, like .gitignore; a leading ! takes back in")
-    iexclude: tuple[str, ...] = Field((), description="more globs, for which upper and lower case are the same")
-    exclude_files: Paths = Field((), description="files that hold such globs, one per line")
-    exclude_larger_than: Size | None = Field(None, description="leave out larger objects")
+    inventory: S3Inventory | None = key(None, "list the bucket by S3 Inventory instead of asking it")
+    exclude: tuple[str, ...] = key((), "globs in order, like .gitignore; a leading ! takes back in")
+    iexclude: tuple[str, ...] = key((), "more globs, for which upper and lower case are the same")
+    exclude_files: Paths = key((), "files that hold such globs, one per line")
+    exclude_larger_than: Size | None = key(None, "leave out larger objects")
 
     @property
     def compare(self) -> Compare:
@@ -105,7 +108,14 @@ def _kind_of(source: object) -> str:
     return str(source.get("kind", "posix") if isinstance(source, dict) else getattr(source, "kind", "posix"))
 
 
-Source = Annotated[
-    Annotated[PosixSource, Tag("posix")] | Annotated[S3Source, Tag("s3")],
-    Discriminator(_kind_of),
-]
+class _ByKind:
+    """Chooses among the kinds of sources: in an annotation, for pydantic."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        from pydantic import Discriminator, Tag
+
+        kinds = Annotated[PosixSource, Tag("posix")] | Annotated[S3Source, Tag("s3")]
+        return handler.generate_schema(Annotated[kinds, Discriminator(_kind_of)])
+
+
+Source = Annotated[PosixSource | S3Source, _ByKind()]

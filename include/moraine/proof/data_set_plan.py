@@ -20,6 +20,7 @@ from moraine.engine.rows import rechunk
 from moraine.model.entry import Kind, State, display_path
 from moraine.model.policy import Check, Policy
 from moraine.model.policy_checks import SUFFIXES
+from moraine.model.policy_types import plain
 from moraine.model.snapshot import Snapshot
 from moraine.proof.data_set import FILES, DataSet
 from moraine.repository.repository import Repository
@@ -85,7 +86,7 @@ def _wanted(snapshot: Snapshot, policy: Policy) -> Iterator[DataSet]:
 
 
 def _rules(check: Check) -> dict[str, Any]:
-    return check.model_dump(mode="json", exclude={"paths", "name", "kind"})
+    return {name: rule for name, rule in plain(check).items() if name not in ("paths", "name", "kind")}
 
 
 @dataclass(slots=True)

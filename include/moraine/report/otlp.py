@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from moraine.report.metrics import TABLE, Sample
+if TYPE_CHECKING:
+    from moraine.report.metrics import Sample
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT")
 _TIMEOUTS = ("OTEL_EXPORTER_OTLP_TIMEOUT", "OTEL_EXPORTER_OTLP_METRICS_TIMEOUT")
@@ -55,6 +56,8 @@ def _send(samples: Sequence[Sample], environ: Mapping[str, str]) -> bool:
 
 
 def _record(meter: Any, samples: Sequence[Sample]) -> None:
+    from moraine.report.metrics import TABLE
+
     made: dict[str, Any] = {}
     for sample in samples:
         metric = TABLE[sample.name]

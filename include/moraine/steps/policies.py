@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from moraine.errors import ConfigError
-from moraine.model.policy import BrokenPolicy, Policy
+from moraine.model.policy import Policy
+from moraine.model.policy_file import BrokenPolicy
 
 
 def policy_folder(environ: Mapping[str, str]) -> Path:

@@ -139,7 +139,7 @@ def _report(
         "validations": manifest.validations,
         "sample": {
             "seed": seed_of(snapshot.id),
-            "asked": policy.prove.model_dump(include={"sample_files", "sample_bytes"}),
+            "asked": asdict(policy.prove),
             "population": asdict(sampler.population),
             "bytes": sample.bytes,
             "files": sample.files,

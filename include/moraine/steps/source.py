@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from moraine.model.policy import Policy, PosixSource, S3Source
-from moraine.sources import posix, s3
+from moraine.sources import posix
 from moraine.sources.excludes import ExcludeRules
+
+if TYPE_CHECKING:
+    from moraine.sources import s3
 
 
 def open_source(
@@ -51,6 +54,7 @@ def _open_posix(source: PosixSource) -> posix.PosixSource:
 def _open_s3(
     source: S3Source, session: Any | None, renew: Callable[[], Any] | None, environ: Mapping[str, str]
 ) -> s3.S3Source:
+    from moraine.sources import s3
     from moraine.sources.s3_client import open_client
     from moraine.sources.s3_inventory import InventoryPlace
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from functools import cache
 
 from airflow.sdk import Connection
@@ -41,8 +42,8 @@ def open_policy_source(policy: Policy) -> Source:
     if source.kind != "s3" or not source.connection:
         return open_source(policy, environ=os.environ)
     place = read_aws_connection(source.connection)
-    named = {"endpoint_url": source.endpoint_url or place.endpoint_url, "region": source.region or place.region}
-    placed = policy.model_copy(update={"source": source.model_copy(update=named)})
+    endpoint_url, region = source.endpoint_url or place.endpoint_url, source.region or place.region
+    placed = replace(policy, source=replace(source, endpoint_url=endpoint_url, region=region))
     return open_source(placed, session=place.session(), renew=place.session, environ=place.environ)
 
 

@@ -12,7 +12,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
 
@@ -186,8 +186,8 @@ def _bench(name: str) -> tuple[Policy, Repository, Path]:
     from moraine.workflows.connections import open_repository
 
     policy = find_policy(name)
-    own = {key: value for key, value in policy.drill.credentials.model_dump().items() if value}
-    repository = open_repository(policy.repository.model_copy(update=own))
+    own = {key: value for key, value in asdict(policy.drill.credentials).items() if value}
+    repository = open_repository(replace(policy.repository, **own))
     repository.log.refresh()
     return policy, repository, _base(policy)
 

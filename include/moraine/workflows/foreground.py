@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import IO, Any
@@ -75,7 +76,7 @@ def run_dag(policy: Policy, log: Path, terminal: IO[str]) -> int:
     """One run of the policy's DAG; the exit code."""
     teller = Teller(terminal)
     get_listener_manager().add_listener(teller)  # type: ignore[no-untyped-call]
-    dag = build_backup_dag(policy.model_copy(update={"notify": ()}))  # who runs it here sees how it ends
+    dag = build_backup_dag(replace(policy, notify=()))  # who runs it here sees how it ends
     for task in dag.tasks:
         task.retry_delay = timedelta(seconds=1)  # somebody is waiting
     _end_left_over(dag.dag_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from moraine.model.policy import Policy
@@ -46,11 +47,8 @@ def _mirror(policy: Policy) -> Mirror:
         found = open_mirror(policy, environ=os.environ)
     else:
         place = read_aws_connection(destination.connection)
-        named = {
-            "endpoint_url": destination.endpoint_url or place.endpoint_url,
-            "region": destination.region or place.region,
-        }
-        placed = policy.model_copy(update={"destination": destination.model_copy(update=named)})
+        endpoint_url, region = destination.endpoint_url or place.endpoint_url, destination.region or place.region
+        placed = replace(policy, destination=replace(destination, endpoint_url=endpoint_url, region=region))
         found = open_mirror(placed, session=place.session(), renew=place.session, environ=place.environ)
     assert found
     return found

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 
 from moraine.errors import ConfigError
-from moraine.model.policy import BrokenPolicy, Policy, load_policies
+from moraine.model.policy import Policy
+from moraine.model.policy_file import BrokenPolicy, load_policies
 from moraine.steps.policies import choose_policy, policy_folder
 from moraine.workflows.notify import failure_notifiers
 

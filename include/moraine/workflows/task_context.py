@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +51,7 @@ class Bench:
 
         policy = find_policy(name)
         if parameter("full"):
-            policy = policy.model_copy(update={"rehash": 1.0})
+            policy = replace(policy, rehash=1.0)
         repository = open_policy_repository(policy)
         return cls(policy, repository, open_policy_source(policy))
 
