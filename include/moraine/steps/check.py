@@ -63,7 +63,7 @@ def check_repository(
     repository.objects.clear()  # what an earlier step has read may be gone by now
     check_log(repository, findings)
     snapshots = check_snapshots(repository, findings)
-    index = Index(repository.store, repository.keyring, check_segments(repository, findings))
+    index = Index(repository.objects, repository.keyring, check_segments(repository, findings))
     readable = check_manifests(repository, snapshots, index, findings)
     seed = started.date().isoformat().encode()
     check_packs(repository, index, findings, share=read_data, seed=seed, progress=progress or NoProgress())

@@ -28,7 +28,7 @@ def at_once(store: Store) -> int:
 def begin(store: Store, call: Callable[[], T]) -> Callable[[], T]:
     """Start `call`, if the store is far away, and return what waits for its result, or else makes the call.
 
-    The thread is a daemon: an answer that nobody waits for any more does not hold up the end of the process.
+    The process does not end before the call has: at an interpreter's end the SDK cannot be stopped in the middle of one.
     """
     if at_once(store) <= NEAR:
         return call
@@ -40,7 +40,7 @@ def begin(store: Store, call: Callable[[], T]) -> Callable[[], T]:
         except BaseException as error:  # handed to whoever asks for the result
             future.set_exception(error)
 
-    threading.Thread(target=work, name="ahead", daemon=True).start()
+    threading.Thread(target=work, name="ahead", daemon=False).start()
     return future.result
 
 
