@@ -28,7 +28,7 @@ def at_once(store: Store) -> int:
 def begin(store: Store, call: Callable[[], T]) -> Callable[[], T]:
     """Start `call`, if the store is far away, and return what waits for its result, or else makes the call.
 
-    The process does not end before the call has: at an interpreter's end the SDK cannot be stopped in the middle of one.
+    The process does not end before the call has: an interpreter at its end cannot stop the SDK in the middle of one.
     """
     if at_once(store) <= NEAR:
         return call
