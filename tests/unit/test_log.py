@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from far import FarStore
 from moraine.errors import ClockSkew, ForgedObject, MissingObject, SessionClosed, UnsupportedFormat
 from moraine.model.log import LogState, Session
 from moraine.model.window import Window
@@ -15,6 +16,7 @@ from moraine.repository import layout
 from moraine.repository.documents import write_open
 from moraine.repository.keys import Keyring
 from moraine.repository.log import CHECKPOINT_EVERY, Log
+from moraine.repository.log_objects import fetch_log
 from moraine.stores.memory import MemoryStore
 
 NOW = datetime(2026, 11, 21, 2, tzinfo=UTC)
@@ -153,3 +155,17 @@ def test_a_refusal_is_not_final_when_the_log_has_gone_on() -> None:
 
     assert second.append("close-session", {"session": "s"}, now=NOW, validate=is_open).number == 1
     assert log_over(store).state == second.state
+
+
+def test_a_log_without_checkpoints_is_read_to_its_end() -> None:
+    store = MemoryStore()
+    log = log_over(store)
+    for n in range(300):
+        log.append("open-session", session(f"s{n}"), now=NOW)
+    for info in list(store.list(layout.CHECKPOINTS)):
+        store.delete(info.key)
+    for far in (store, FarStore(store)):
+        found = fetch_log(far)
+        for _ in range(2):  # what was fetched serves again
+            again = Log(far, KEYRING, os.urandom)
+            assert again.open(found) == log.state

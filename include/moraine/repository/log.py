@@ -7,7 +7,7 @@ no lock, lease or clock is needed (the commit protocol of Delta and Iceberg, on 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
@@ -52,7 +52,8 @@ class Log:
         found = found or fetch_log(self._store)
         if found.checkpoint:
             self.state = self._read_checkpoint(*found.checkpoint)
-        return self._fold_all(found.entries)
+        self._fold_all(found.entries)
+        return self.state if found.whole else self._fold_rest()
 
     def history(self, upto: int | None = None) -> LogState:
         """The state with every snapshot that was ever forgotten: from the newest note of that on, then each entry.
@@ -76,7 +77,7 @@ class Log:
         after = layout.log_entry(self.state.number) if self.state.number >= 0 else None
         return self._fold_all(stored_entries(self._store, after, upto))
 
-    def _fold_all(self, entries: Iterator[Stored]) -> LogState:
+    def _fold_all(self, entries: Iterable[Stored]) -> LogState:
         for key, data in entries:
             self._fold(key, data)
         return self.state

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain, islice
+from itertools import islice
 
 from moraine.repository import layout
 from moraine.stores.ahead import begin, gather
@@ -18,10 +18,15 @@ Stored = tuple[str, bytes]  # key, data
 
 @dataclass(frozen=True, slots=True)
 class LogObjects:
-    """The newest checkpoint, if there is one, and the entries after it, oldest first."""
+    """The newest checkpoint, if there is one, and the first entries after it, oldest first."""
 
     checkpoint: Stored | None
-    entries: Iterator[Stored]
+    entries: list[Stored]
+
+    @property
+    def whole(self) -> bool:
+        """Whether there were no more entries."""
+        return len(self.entries) < _MOST_AHEAD
 
 
 def fetch_log(store: Store) -> LogObjects:
@@ -30,9 +35,9 @@ def fetch_log(store: Store) -> LogObjects:
     for info in store.list(layout.CHECKPOINTS):
         newest = info.key
     if not newest:
-        return LogObjects(None, _fetched(stored_entries(store)))
+        return LogObjects(None, _first(stored_entries(store)))
     load = begin(store, partial(store.get, newest))
-    entries = _fetched(stored_entries(store, layout.log_entry(layout.log_number(newest))))
+    entries = _first(stored_entries(store, layout.log_entry(layout.log_number(newest))))
     return LogObjects((newest, load()), entries)
 
 
@@ -46,5 +51,5 @@ def stored_entries(store: Store, after: str | None = None, upto: int | None = No
     yield from zip(keys, gather(store, (partial(store.get, key) for key in keys)), strict=True)
 
 
-def _fetched(entries: Iterator[Stored]) -> Iterator[Stored]:
-    return chain(list(islice(entries, _MOST_AHEAD)), entries)
+def _first(entries: Iterator[Stored]) -> list[Stored]:
+    return list(islice(entries, _MOST_AHEAD))
