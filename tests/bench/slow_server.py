@@ -1,4 +1,4 @@
-"""An HTTP proxy that makes a store far away and busy: every request takes longer, some are answered 503; it counts."""
+"""An HTTP proxy that makes a store far away and busy: requests take longer, some are answered 503; it counts."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ _HOP = {"connection", "keep-alive", "transfer-encoding", "content-length"}
 class Counts:
     """What has passed: requests by method, refusals, bytes; and what is done to those that come."""
 
-    def __init__(self, delay: float, refused: float) -> None:
+    def __init__(self, delay: float, refused: float, rate: float) -> None:
         self.delay = delay
         self.refused = refused
+        self.rate = rate  # bytes a second of one request; 0: no bound
         self.endpoint_url = ""
         self._random = random.Random(1)
         self._lock = threading.Lock()
@@ -37,6 +38,10 @@ class Counts:
         with self._lock:
             return self._random.random() < self.refused
 
+    def lasts(self, body: bytes) -> float:
+        """Seconds that so many bytes are on their way."""
+        return len(body) / self.rate if self.rate else 0.0
+
     def take(self) -> Counter[str]:
         """What was counted since the last call."""
         with self._lock:
@@ -45,9 +50,9 @@ class Counts:
 
 
 @contextmanager
-def slow(endpoint_url: str, *, delay: float, refused: float) -> Iterator[Counts]:
+def slow(endpoint_url: str, *, delay: float, refused: float, rate: float = 0.0) -> Iterator[Counts]:
     """A proxy before the server at `endpoint_url`, on loopback."""
-    counts = Counts(delay, refused)
+    counts = Counts(delay, refused, rate)
     upstream = urlsplit(endpoint_url).netloc
 
     class Relay(BaseHTTPRequestHandler):
@@ -66,7 +71,7 @@ def slow(endpoint_url: str, *, delay: float, refused: float) -> Iterator[Counts]
             body = self.rfile.read(int(self.headers.get("content-length") or 0))
             counts.note(self.command)
             counts.note("sent", len(body))
-            time.sleep(counts.delay)
+            time.sleep(counts.delay + counts.lasts(body))
             if counts.refuses():
                 counts.note("refused")
                 self.answer(503, "Slow Down", [("content-type", "application/xml")], _SLOW_DOWN, len(_SLOW_DOWN))
@@ -79,6 +84,7 @@ def slow(endpoint_url: str, *, delay: float, refused: float) -> Iterator[Counts]
             answer = self.upstream.getresponse()
             data = answer.read()
             counts.note("received", len(data))
+            time.sleep(counts.lasts(data))
             length = int(answer.getheader("content-length") or len(data))
             self.answer(answer.status, answer.reason, answer.getheaders(), data, length)
 

@@ -14,6 +14,7 @@ import pytest
 from copying import Copying, MeddlingFile, MeddlingSource, file_bytes, later, noise
 from moraine.errors import MoraineError
 from moraine.model.entry import State
+from moraine.repository.objects import Objects
 from moraine.repository.unlock import Chunking
 from moraine.repository.work import WorkFiles
 from moraine.sources.base import OpenFile, Reader
@@ -190,7 +191,7 @@ def calls_of_a_copy(tree: Path) -> int:
 def dying_run(work: Copying, store: FaultStore) -> Any:
     repository = open_repository(store.inner)
     repository.store = store
-    repository.index._store = store
+    repository.objects = Objects(store)
     files = WorkFiles(store, repository.keyring, work.run.session.id, os.urandom)
     return replace(work.run, repository=repository, work=files)
 

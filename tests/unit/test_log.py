@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from far import FarStore
 from moraine.errors import ClockSkew, ForgedObject, MissingObject, SessionClosed, UnsupportedFormat
 from moraine.model.log import LogState, Session
 from moraine.model.window import Window
@@ -15,6 +16,7 @@ from moraine.repository import layout
 from moraine.repository.documents import write_open
 from moraine.repository.keys import Keyring
 from moraine.repository.log import CHECKPOINT_EVERY, Log
+from moraine.repository.log_objects import fetch_log
 from moraine.stores.memory import MemoryStore
 
 NOW = datetime(2026, 11, 21, 2, tzinfo=UTC)
@@ -141,3 +143,29 @@ def test_an_entry_of_a_newer_layout_is_refused() -> None:
     store.put(key, write_open({"version": 2}, key=key, keyring=KEYRING))
     with pytest.raises(UnsupportedFormat, match="version 2"):
         log_over(store)
+
+
+def test_a_refusal_is_not_final_when_the_log_has_gone_on() -> None:
+    store = MemoryStore()
+    first, second = log_over(store), log_over(store)
+    first.append("open-session", session("s"), now=NOW)
+
+    def is_open(state: LogState) -> None:
+        state.require_open("s", 1)
+
+    assert second.append("close-session", {"session": "s"}, now=NOW, validate=is_open).number == 1
+    assert log_over(store).state == second.state
+
+
+def test_a_log_without_checkpoints_is_read_to_its_end() -> None:
+    store = MemoryStore()
+    log = log_over(store)
+    for n in range(300):
+        log.append("open-session", session(f"s{n}"), now=NOW)
+    for info in list(store.list(layout.CHECKPOINTS)):
+        store.delete(info.key)
+    for far in (store, FarStore(store)):
+        found = fetch_log(far)
+        for _ in range(2):  # what was fetched serves again
+            again = Log(far, KEYRING, os.urandom)
+            assert again.open(found) == log.state

@@ -20,9 +20,10 @@ from blake3 import blake3
 
 from moraine.engine.frames import Codec, Seal
 from moraine.errors import DamagedObject, IntegrityError, KeyUnavailable, MissingObject, MoraineError, ObjectNotFound
+from moraine.repository.fetch import Load, fetched
 from moraine.repository.keys import Keyring
 from moraine.repository.packs import open_seal
-from moraine.repository.read_order import Frame, Request, Wanted, requests
+from moraine.repository.read_order import Frame, Request, Wanted
 from moraine.stores.base import Store
 
 Positions = npt.NDArray[np.int64]
@@ -127,24 +128,24 @@ class ChunkReader:
         most = self._memory // (2 * self._workers)  # so that each has one in hand while another waits to be taken
         with ThreadPoolExecutor(self._workers, thread_name_prefix="read") as pool:
             try:
-                for request in requests(wanted, most):
+                for request, load in fetched(self._store, wanted, most):
                     while ahead and held + request.cost > self._memory:
                         future, cost = ahead.popleft()
                         yield from _deliver(future.result(), lost)
                         held -= cost
-                    ahead.append((pool.submit(self._fetch, wanted, request, buffers), request.cost))
+                    ahead.append((pool.submit(self._fetch, wanted, request, load, buffers), request.cost))
                     held += request.cost
                 while ahead:
                     yield from _deliver(ahead.popleft()[0].result(), lost)
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
 
-    def _fetch(self, wanted: Wanted, request: Request, buffers: Buffers) -> list[Opened | Lost]:
+    def _fetch(self, wanted: Wanted, request: Request, load: Load, buffers: Buffers) -> list[Opened | Lost]:
         pack = wanted.packs[request.pack]
         rows = wanted.rows[request.frames[0].first : request.frames[-1].last]
         try:
             seal = self._seal(pack, wanted.keys[request.pack])
-            data = memoryview(self._store.get_range(pack, request.start, request.length))
+            data = load()
         except ObjectNotFound as error:
             return [Lost(rows, _gone(pack, error))]
         except (IntegrityError, KeyUnavailable) as error:

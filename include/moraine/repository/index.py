@@ -20,6 +20,7 @@ from moraine.errors import MissingObject, ObjectNotFound
 from moraine.model.log import SegmentRef
 from moraine.repository.keys import Keyring
 from moraine.repository.membership import SortedIds, halves
+from moraine.repository.objects import Objects
 from moraine.repository.tables import LOCATION, read_table
 from moraine.stores.base import Store
 
@@ -27,17 +28,22 @@ from moraine.stores.base import Store
 class Index:
     """The committed chunks, as of the segments of a log state."""
 
-    def __init__(self, store: Store, keyring: Keyring, segments: Sequence[SegmentRef]) -> None:
-        self._store = store
+    def __init__(self, store: Store | Objects, keyring: Keyring, segments: Sequence[SegmentRef]) -> None:
+        self._objects = Objects.of(store)
         self._keyring = keyring
         self.segments = list(segments)  # in the order of the log
         self._known: list[SortedIds] | None = None
+
+    def ahead(self) -> None:
+        """All of it will be read soon: where the store is far away, the first segments are fetched from now on."""
+        next(self._objects.walk(newest_first(self.segments)), None)
 
     def contains(self, ids: Sequence[bytes]) -> list[bool]:
         """For each 32-byte id whether a committed chunk has it. Reads the segments once."""
         if not ids or not self.segments:
             return [False] * len(ids)
         if self._known is None:
+            self.ahead()
             self._known = [self._sorted_ids(run) for run in runs(self.segments)]
         high, low = halves(b"".join(ids))
         found = np.zeros(len(ids), dtype=bool)
@@ -47,7 +53,7 @@ class Index:
         return answer
 
     def _sorted_ids(self, run: Sequence[SegmentRef]) -> SortedIds:
-        parts = (self.load(segment, ["id"])["id"] for segment in run)
+        parts = (self.load(segment, ["id"])["id"] for segment in self._objects.walk(run))
         return SortedIds(parts, sum(segment.rows for segment in run))
 
     def locate(self, ids: pa.Array) -> pa.Table:
@@ -55,7 +61,7 @@ class Index:
         wanted = pc.unique(ids)
         found: list[pa.Table] = []
         left = wanted
-        for segment in newest_first(self.segments):
+        for segment in self._objects.walk(newest_first(self.segments)):
             if not len(left):
                 break
             table = self.load(segment)
@@ -72,7 +78,7 @@ class Index:
     def load(self, segment: SegmentRef, columns: Sequence[str] | None = None) -> pa.Table:
         """One segment's rows. Raises MissingObject, DamagedObject."""
         try:
-            data = self._store.get(segment.key)
+            data = self._objects.get(segment.key)
         except ObjectNotFound as error:
             raise MissingObject(
                 f"index segment {segment.key} is gone",

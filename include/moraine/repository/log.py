@@ -1,14 +1,13 @@
 """The log: numbered, create-only, chained and authenticated entries; the one truth about a repository.
 
-An append reads the head, lets the caller validate against it, and creates the next number. A loser of that race reads
-on, validates again and tries the number after. So every entry was valid against its predecessor, and no lock, lease or
-clock is needed (the commit protocol of Delta and Iceberg, on a plain object store).
+An append lets the caller validate against the newest entry it knows, and creates the next number. Whoever finds that
+one taken reads on, validates again and tries the number after. So every entry was valid against its predecessor, and
+no lock, lease or clock is needed (the commit protocol of Delta and Iceberg, on a plain object store).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
@@ -28,13 +27,12 @@ from moraine.model.log import LOG_VERSION, Forgotten, LogEntry, LogState
 from moraine.repository import layout
 from moraine.repository.documents import digest, read_open, read_sealed, write_open, write_sealed
 from moraine.repository.keys import Entropy, Keyring
+from moraine.repository.log_objects import LogObjects, Stored, fetch_log, stored_entries
 from moraine.stores.base import Store
 
 CHECKPOINT_EVERY = 64
 MAX_SKEW = timedelta(minutes=10)
 _RACES = 100
-_AT_ONCE = 16  # entries fetched side by side
-_WINDOW = 256  # entries held before they are folded
 
 Validate = Callable[[LogState], object]
 Body = dict[str, Any] | Callable[[LogState], dict[str, Any]]
@@ -49,12 +47,13 @@ class Log:
         self._entropy = entropy
         self.state = LogState()
 
-    def open(self) -> LogState:
-        """Load the newest checkpoint and everything after it. Raises DamagedObject, ForgedObject, MissingObject."""
-        checkpoints = [info.key for info in self._store.list(layout.CHECKPOINTS)]
-        if checkpoints:
-            self.state = self._load_checkpoint(checkpoints[-1])
-        return self._fold_rest()
+    def open(self, found: LogObjects | None = None) -> LogState:
+        """Take in the newest checkpoint and everything after it. Raises DamagedObject, ForgedObject, MissingObject."""
+        found = found or fetch_log(self._store)
+        if found.checkpoint:
+            self.state = self._read_checkpoint(*found.checkpoint)
+        self._fold_all(found.entries)
+        return self.state if found.whole else self._fold_rest()
 
     def history(self, upto: int | None = None) -> LogState:
         """The state with every snapshot that was ever forgotten: from the newest note of that on, then each entry.
@@ -76,21 +75,12 @@ class Log:
 
     def _fold_rest(self, upto: int | None = None) -> LogState:
         after = layout.log_entry(self.state.number) if self.state.number >= 0 else None
-        for key, data in self._stored(after, upto):
+        return self._fold_all(stored_entries(self._store, after, upto))
+
+    def _fold_all(self, entries: Iterable[Stored]) -> LogState:
+        for key, data in entries:
             self._fold(key, data)
         return self.state
-
-    def _stored(self, after: str | None = None, upto: int | None = None) -> Iterator[tuple[str, bytes]]:
-        """The entries' objects in order; several are fetched at once, as a store may be far away."""
-        keys: list[str] = []
-        for info in self._store.list(layout.LOG, after=after):
-            if info.key.startswith(layout.CHECKPOINTS) or (upto is not None and layout.log_number(info.key) > upto):
-                break
-            keys.append(info.key)
-        with ThreadPoolExecutor(min(_AT_ONCE, max(len(keys), 1)), thread_name_prefix="log") as pool:
-            for start in range(0, len(keys), _WINDOW):
-                window = keys[start : start + _WINDOW]
-                yield from zip(window, pool.map(self._store.get, window), strict=True)
 
     def refresh(self) -> LogState:
         """Fold the entries that others have added since."""
@@ -107,22 +97,28 @@ class Log:
 
         `body` may be a function of that state, asked anew after every lost race.
 
+        What was read last is taken for the head: if it is not, the number after it is taken, and the entry is made
+        anew after reading on. A refusal is final only if the log has not gone on.
+
         Raises:
             ClockSkew: `now` is far before the newest entry's time.
             UnsupportedFormat: the log holds entries of a newer version.
         """
         for _ in range(_RACES):
-            self.refresh()
-            self._require_writable(now)
-            if validate:
-                validate(self.state)
-            content = body(self.state) if callable(body) else body
+            known = self.state.number
+            try:
+                content = self._judge(body, now, validate)
+            except Exception:
+                if self.refresh().number == known:
+                    raise
+                continue
             entry = LogEntry(self.state.number + 1, kind, now, self.state.digest, content, self._entropy(8).hex())
             key = layout.log_entry(entry.number)
             data = write_open(entry.to_dict(), key=key, keyring=self._keyring)
             try:
                 self._store.put(key, data)
             except ObjectExists:
+                self.refresh()
                 continue
             self.state.apply(entry, digest(data))
             self._save_checkpoint()
@@ -133,7 +129,7 @@ class Log:
         """Every entry, oldest first, each authenticated and its chain checked; for `check`."""
         found: list[LogEntry] = []
         previous = ""
-        for key, data in self._stored():
+        for key, data in stored_entries(self._store):
             entry, previous = self._read(key, data, len(found), previous)
             found.append(entry)
         return found
@@ -164,6 +160,13 @@ class Log:
             )
         return entry, digest(data)
 
+    def _judge(self, body: Body, now: datetime, validate: Validate | None) -> dict[str, Any]:
+        """What an entry after the present state says. Raises what makes it invalid."""
+        self._require_writable(now)
+        if validate:
+            validate(self.state)
+        return body(self.state) if callable(body) else body
+
     def _require_writable(self, now: datetime) -> None:
         if self.state.unknown:
             raise UnsupportedFormat(
@@ -178,7 +181,10 @@ class Log:
             )
 
     def _load_checkpoint(self, key: str) -> LogState:
-        state = LogState.from_dict(read_sealed(self._store.get(key), key=key, keyring=self._keyring))
+        return self._read_checkpoint(key, self._store.get(key))
+
+    def _read_checkpoint(self, key: str, data: bytes) -> LogState:
+        state = LogState.from_dict(read_sealed(data, key=key, keyring=self._keyring))
         if state.number != layout.log_number(key):
             raise ForgedObject(f"{key} is the state of entry {state.number}", object=key)
         return state

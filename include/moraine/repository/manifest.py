@@ -20,6 +20,7 @@ from moraine.model.entry import MANIFEST, Op, row_key
 from moraine.model.snapshot import DeltaRef, ShardRef, Snapshot
 from moraine.repository.documents import digest
 from moraine.repository.keys import Keyring
+from moraine.repository.objects import Objects
 from moraine.repository.tables import read_table, write_table
 from moraine.stores.base import Store
 
@@ -32,8 +33,8 @@ _LARGEST_SHARD = 1 << 18
 class Manifest:
     """The rows of one snapshot, window by window."""
 
-    def __init__(self, store: Store, keyring: Keyring, snapshot: Snapshot) -> None:
-        self._store = store
+    def __init__(self, store: Store | Objects, keyring: Keyring, snapshot: Snapshot) -> None:
+        self._objects = Objects.of(store)
         self._keyring = keyring
         self._snapshot = snapshot
         self.rows = snapshot.rows
@@ -55,7 +56,7 @@ class Manifest:
     def load(self, ref: ShardRef | DeltaRef, columns: Sequence[str] | None = None) -> pa.Table:
         """One object of the manifest. Raises MissingObject, DamagedObject."""
         try:
-            data = self._store.get(ref.key)
+            data = self._objects.get(ref.key)
         except ObjectNotFound as error:
             raise MissingObject(
                 f"{ref.key}, a part of snapshot {self._snapshot.id}, is gone",
@@ -65,23 +66,37 @@ class Manifest:
         table = read_table(data, key=ref.key, keyring=self._keyring, expect=ref.digest, columns=columns)
         return _completed(table, columns)
 
+    def ahead(self) -> None:
+        """Everything will be read soon: where the store is far away, the first objects are fetched from now on."""
+        self._ahead(self._snapshot.shards)
+
     def delta_cursors(self, columns: Sequence[str] | None = None) -> list[tuple[int, Cursor]]:
         """(sequence, cursor) of every delta, oldest first; pieces of one delta follow each other in path order."""
         wanted = None if columns is None else [*columns, "op"]
         found: list[tuple[int, Cursor]] = []
+        self._ahead(())
         for sequence in sorted({delta.sequence for delta in self._snapshot.deltas}):
             pieces = [delta for delta in self._snapshot.deltas if delta.sequence == sequence]
             found.append((sequence, Cursor(self.load(piece, wanted) for piece in pieces)))
         return found
 
+    def _ahead(self, shards: Sequence[ShardRef]) -> None:
+        refs: list[ShardRef | DeltaRef] = [*self._snapshot.deltas, *shards]
+        next(self._objects.walk(refs), None)
+
     def _windows(self, columns: list[str] | None, under: bytes | None) -> Iterator[pa.Table]:
         shards = self._snapshot.shards
+        ends = [*(shard.first for shard in shards[1:]), None]
+        inside = [under is None or _overlaps(shard.first, end, under) for shard, end in zip(shards, ends, strict=False)]
+        chosen = [shard for shard, wanted in zip(shards, inside, strict=True) if wanted]
+        self._ahead(chosen)
+        coming = self._objects.walk(chosen)
         deltas = self.delta_cursors(columns)
-        for number, shard in enumerate(shards):
-            end = shards[number + 1].first if number + 1 < len(shards) else None
+        for shard, end, wanted in zip(shards, ends, inside, strict=False):
             changed = take_window(deltas, shard.after, end)
-            if under is not None and not _overlaps(shard.first, end, under):
+            if not wanted:
                 continue
+            next(coming)
             base = self.load(shard, columns) if shard.rows else None
             if base is not None or changed:
                 yield merge_window(base, changed)

@@ -29,6 +29,7 @@ from moraine.engine.packing import (
 from moraine.errors import DamagedObject, KeyUnavailable, MissingObject, ObjectNotFound
 from moraine.repository.keys import Entropy, Keyring
 from moraine.repository.tables import LOCATION
+from moraine.stores.ahead import begin
 from moraine.stores.base import Store
 
 _TAIL = 64 << 10  # read from a pack's end at first: the trailers of most packs
@@ -167,11 +168,10 @@ def read_records(store: Store, keyring: Keyring, key: str, size: int) -> tuple[b
         KeyUnavailable: this keyring may not read content.
     """
     try:
-        header = parse_header(key, store.get_range(key, 0, PACK_HEADER_SIZE))
-        tail_size = min(size, _TAIL)
-        tail = store.get_range(key, size - tail_size, tail_size)
-        footer = parse_footer(key, tail if len(tail) == tail_size else b"", size)
-        if footer.trailer + FOOTER_SIZE > tail_size:
+        first, tail = _ends(store, key, size)
+        header = parse_header(key, first)
+        footer = parse_footer(key, tail, size)
+        if footer.trailer + FOOTER_SIZE > len(tail):
             tail = store.get_range(key, size - FOOTER_SIZE - footer.trailer, footer.trailer + FOOTER_SIZE)
     except ObjectNotFound as error:
         raise MissingObject(f"pack {key} is gone", hint="restore it from a copy of the store", object=key) from error
@@ -182,6 +182,16 @@ def read_records(store: Store, keyring: Keyring, key: str, size: int) -> tuple[b
     frame = memoryview(tail)[-(footer.trailer + FOOTER_SIZE) : -FOOTER_SIZE]
     seal = open_seal(keyring, key, header.wrapped)
     return header.wrapped, seal, parse_trailer(seal, Codec(), frame, footer, size)
+
+
+def _ends(store: Store, key: str, size: int) -> tuple[Buffer, Buffer]:
+    """A pack's header and its last bytes; none of these where it is not of `size`, which one byte more shows."""
+    if size <= _TAIL:
+        whole = store.get_range(key, 0, size + 1)
+        return whole[:PACK_HEADER_SIZE], whole if len(whole) == size else b""
+    load = begin(store, lambda: store.get_range(key, 0, PACK_HEADER_SIZE))
+    tail = store.get_range(key, size - _TAIL, _TAIL + 1)
+    return load(), tail if len(tail) == _TAIL else b""
 
 
 def open_seal(keyring: Keyring, pack: str, wrapped: bytes) -> Seal:

@@ -25,7 +25,9 @@ from moraine.repository import layout
 from moraine.repository.documents import digest, read_sealed, write_open, write_sealed
 from moraine.repository.keys import Entropy, Keyring, wrap_for_passphrase
 from moraine.repository.log import Log
+from moraine.repository.objects import Objects
 from moraine.repository.unlock import FORMAT, Passphrase, RepositoryConfig, Unlocked, read_slots, unlock
+from moraine.stores.ahead import begin
 from moraine.stores.base import Store
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ class Repository:
 
     def __init__(self, store: Store, config: RepositoryConfig, keyring: Keyring, entropy: Entropy) -> None:
         self.store = store
+        self.objects = Objects(store)
         self.config = config
         self.keyring = keyring
         self.entropy = entropy
@@ -99,7 +102,7 @@ class Repository:
             MissingObject, DamagedObject, ForgedObject: the log is not whole.
         """
         repository = cls(store, unlocked.config, unlocked.keyring, entropy)
-        repository.log.open()
+        repository.log.open(unlocked.load_log())
         if repository.state.number < 0:
             raise MissingObject("the repository's log is empty", hint="restore log/ from a copy of the store")
         return repository
@@ -125,7 +128,7 @@ class Repository:
 
         segments = list(self.state.segments.values())
         if self._index is None or self._index.segments != segments:
-            self._index = Index(self.store, self.keyring, segments)
+            self._index = Index(self.objects, self.keyring, segments)
         return self._index
 
     @cached_property
@@ -151,7 +154,7 @@ class Repository:
         """The full description of a live snapshot. Raises SnapshotNotFound, MissingObject, ForgedObject."""
         record = self.find(name, policy)
         try:
-            data = self.store.get(record.key)
+            data = self.objects.get(record.key)
         except ObjectNotFound as error:
             raise MissingObject(
                 f"{record.key} is gone though the log commits to it",
@@ -165,11 +168,18 @@ class Repository:
             )
         return Snapshot.from_dict(content)
 
+    def ahead(self, snapshot: str | None) -> None:
+        """This snapshot's rows will be read soon: where the store is far away, they are fetched from now on."""
+        record = self.state.snapshots.get(snapshot or "")
+        if record:
+            self.objects.ahead(record.key)
+            begin(self.store, lambda: self.manifest(self.snapshot(record.id)).ahead())
+
     def manifest(self, snapshot: Snapshot) -> Manifest:
         """The rows of a snapshot."""
         from moraine.repository.manifest import Manifest
 
-        return Manifest(self.store, self.keyring, snapshot)
+        return Manifest(self.objects, self.keyring, snapshot)
 
     def save_report(self, name: str, content: Any) -> str:
         """Keep a report under `reports/`, sealed like other metadata; its key."""

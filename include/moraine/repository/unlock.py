@@ -13,6 +13,8 @@ from moraine.errors import DamagedObject, MissingObject, NotARepository, ObjectN
 from moraine.repository import layout
 from moraine.repository.documents import read_open
 from moraine.repository.keys import Keyring, unwrap_with_passphrase, wrong_passphrase
+from moraine.repository.log_objects import LogObjects, fetch_log
+from moraine.stores.ahead import begin
 from moraine.stores.base import Store
 
 FORMAT = 1
@@ -52,19 +54,24 @@ class Unlocked:
 
     config: RepositoryConfig
     keyring: Keyring
+    load_log: Callable[[], LogObjects]  # of a store that is far away, already on its way
 
 
 def unlock(store: Store, passphrase: Passphrase) -> Unlocked:
     """Read the configuration and open a key slot; `passphrase` is asked only where there are slots.
 
+    Stretching it takes longer than a few requests: those to a store that is far away are made meanwhile.
+
     Raises:
         NotARepository, UnsupportedFormat, WrongPassphrase, DamagedObject, ForgedObject
     """
+    load_slots = begin(store, lambda: read_slots(store))
+    load_log = begin(store, lambda: fetch_log(store))
     data = _read_config(store)
     config = _parse_config(data)
-    keyring = _open_slot(store, config, passphrase)
+    keyring = _open_slot(load_slots, config, passphrase)
     read_open(data, key=layout.CONFIG, keyring=keyring)
-    return Unlocked(config, keyring)
+    return Unlocked(config, keyring, load_log)
 
 
 def _read_config(store: Store) -> bytes:
@@ -94,10 +101,12 @@ def read_slots(store: Store) -> list[dict[str, Any]]:
     return [read_open(store.get(info.key), key=info.key, keyring=None) for info in store.list(layout.SLOTS)]
 
 
-def _open_slot(store: Store, config: RepositoryConfig, passphrase: Passphrase) -> Keyring:
+def _open_slot(
+    load_slots: Callable[[], list[dict[str, Any]]], config: RepositoryConfig, passphrase: Passphrase
+) -> Keyring:
     if not config.encrypted:
         return Keyring.plain(config.id)
-    slots = read_slots(store)
+    slots = load_slots()
     if not slots:
         raise MissingObject(
             "the repository has no key slot", hint="restore keys/ from a copy of the store", object=layout.SLOTS

@@ -51,7 +51,6 @@ def backup(
     Raises:
         Every error of the steps.
     """
-    repository.log.refresh()
     run = open_run(
         repository,
         policy,

@@ -62,9 +62,10 @@ def check_repository(
         raise ConfigError(f"read_data is {read_data}", hint="give a share: 0 reads no pack, 0.05 a twentieth, 1 all")
     started = clock()
     findings = Findings()
+    repository.objects.clear()  # what an earlier step has read may be gone by now
     check_log(repository, findings)
     snapshots = check_snapshots(repository, findings)
-    index = Index(repository.store, repository.keyring, check_segments(repository, findings))
+    index = Index(repository.objects, repository.keyring, check_segments(repository, findings))
     readable = check_manifests(repository, snapshots, index, findings)
     seed = started.date().isoformat().encode()
     progress = progress or NoProgress()

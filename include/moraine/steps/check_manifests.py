@@ -24,13 +24,17 @@ from moraine.repository.repository import Repository
 from moraine.steps.check_findings import PATHS, Findings
 
 _CONTENT = ["digest", "chunks"]
+_AHEAD = 16  # snapshots on their way from a store that is far away
 
 
 def check_snapshots(repository: Repository, findings: Findings) -> list[Snapshot]:
     """The live snapshots that can be opened."""
     found: list[Snapshot] = []
-    for record in repository.state.live():
+    live = repository.state.live()
+    for number, record in enumerate(live):
         findings.count("snapshots")
+        for soon in live[number : number + _AHEAD]:
+            repository.objects.ahead(soon.key)
         before = len(findings.problems)
         with findings.guard("snapshot", record.key):
             found.append(repository.snapshot(record.id))
@@ -43,7 +47,7 @@ def check_snapshots(repository: Repository, findings: Findings) -> list[Snapshot
 def check_segments(repository: Repository, findings: Findings) -> list[SegmentRef]:
     """The index segments that can be read."""
     good: list[SegmentRef] = []
-    for segment in repository.state.segments.values():
+    for segment in repository.objects.walk(list(repository.state.segments.values())):
         findings.count("index_segments")
         with findings.guard("index", segment.key):
             table = repository.index.load(segment, ["id"])
@@ -58,7 +62,10 @@ def check_manifests(
     """The snapshots without those parts of their manifests that cannot be read: what is left of them."""
     broken: set[str] = set()
     unknown: list[pa.Array] = []
-    for ref, owners in _objects(snapshots):
+    owned = list(_objects(snapshots))
+    coming = repository.objects.walk([ref for ref, _ in owned])
+    for ref, owners in owned:
+        next(coming)
         findings.count("manifest_objects")
         before = len(findings.problems)
         with findings.guard("manifest", ref.key):

@@ -31,8 +31,7 @@ def close_run(
 
     Raises nothing of its own for a session that did not commit: its files stay, so that a cleared task can go on.
     """
-    repository.log.refresh()
-    found = next((s.id for s in repository.state.snapshots.values() if s.session == session_id), None)
+    found = _snapshot_of(repository.state, session_id) or _snapshot_of(repository.log.refresh(), session_id)
     if found is None:
         return Closed(None)
     notes: list[str] = []
@@ -42,6 +41,10 @@ def close_run(
     except AccessDenied as error:
         notes.append(f"working files stay, the store refuses to delete them: {error}")
     return Closed(found, compact_index(repository, now=clock()), tuple(notes))
+
+
+def _snapshot_of(state: LogState, session_id: str) -> str | None:
+    return next((s.id for s in state.snapshots.values() if s.session == session_id), None)
 
 
 def compact_index(repository: Repository, *, now: datetime) -> int:

@@ -27,6 +27,7 @@ from moraine.steps.commit_rows import Tally, final_rows
 from moraine.steps.diff import Diffed
 from moraine.steps.gate import most_unreadable
 from moraine.steps.run import Run
+from moraine.stores.ahead import begin
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +71,9 @@ def commit(run: Run, diffed: Diffed, outcomes: Sequence[Ref], evidence: Sequence
     proofs = [run.work.load_json(ref) for ref in evidence]
     _require_complete(diffed, copied, proofs)
     tally = Tally(diffed.counts, list(copied.values()))
+    write_index = begin(run.repository.store, lambda: _write_index(run, list(copied.values())))
     written, parent = _write_manifest(run, diffed, copied, tally)
-    segments = _write_index(run, list(copied.values()))
+    segments = write_index()  # neither refers to the other; what follows refers to both
     totals = tally.totals()
     _require_readable(run, totals)
     snapshot = _describe(run, written, parent, totals, proofs, tally.notes())

@@ -28,6 +28,7 @@ from moraine.steps.copy_parts import PartsOfRun
 from moraine.steps.copy_rows import Rows, slices
 from moraine.steps.run import Run
 from moraine.steps.suspects import unhealed
+from moraine.stores.ahead import NEAR, at_once
 
 JOURNAL_BYTES = 512 << 20
 JOURNAL_SECONDS = 300
@@ -61,6 +62,8 @@ def copy_shard(run: Run, changes: Ref, shard: int, *, planned: PlanShard | None 
         SessionGone: the change set has been swept.
     """
     run.progress.start("copy", planned.files if planned else None, planned.bytes if planned else None)
+    if planned and planned.bytes:
+        run.repository.index.ahead()
     known = KnownIds()
     journal = Journal(run, changes, shard)
     journal.resume(known)
@@ -75,12 +78,15 @@ def copy_shard(run: Run, changes: Ref, shard: int, *, planned: PlanShard | None 
 
 def _writer(run: Run, shard: int) -> ChunkWriter:
     repository = run.repository
+    # In the memory of two packs, one being filled: far away one connection is slow, and three halves go on their way.
+    far = at_once(repository.store) > NEAR
     packs = PackWriter(
         repository.store,
         repository.keyring,
         name=lambda: pack_key(run, shard),
         entropy=run.entropy,
-        pack_size=repository.config.chunking.pack,
+        pack_size=repository.config.chunking.pack // (2 if far else 1),
+        in_flight=3 if far else 1,
     )
     return ChunkWriter(packs, level=run.policy.compression.level, block_size=_chunking(run.repository).span)
 

@@ -61,7 +61,6 @@ def open_run(
     """
     source.probe()
     now = clock()
-    repository.log.refresh()
     abandon_stale(repository, now - ABANDON_AFTER, clock, policy.policy)
     fresh = Session(
         repository.new_id(now), run, 1, policy.policy, window, None, now, 0, host=host, holder=holder, late=late
@@ -70,6 +69,7 @@ def open_run(
 
     def prepare(state: LogState) -> dict[str, object]:
         opened[:] = [_session(state, policy, fresh)]
+        repository.ahead(opened[0].parent)
         return {"session": opened[0].to_dict()}
 
     repository.log.append("open-session", prepare, now=now, validate=validate)

@@ -73,6 +73,7 @@ def prove(
     Raises:
         ProofFailed: an expectation does not hold or a sampled file does not come back as it was; the report is kept.
     """
+    repository.objects.clear()  # a proof is of what is stored, not of what an earlier step has read
     snapshot = repository.snapshot(snapshot_id)
     started = clock()
     ulid = make_ulid(started, entropy(10))

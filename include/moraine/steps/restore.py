@@ -113,6 +113,8 @@ class _Execution:
     def run(self) -> None:
         """All of it."""
         self._progress.start("restore", self._plan.write_files, self._plan.write_bytes)
+        if self._plan.write_files and not self._repository.mirror:
+            self._repository.index.ahead()
         first = 0
         for window, verdicts in planned(self._plan, self._repository, CONTENT):
             self._begin(window, verdicts, first)

@@ -16,13 +16,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from moraine.errors import DamagedObject, IntegrityError, KeyUnavailable, MoraineError, ObjectNotFound
+from moraine.errors import DamagedObject, IntegrityError, KeyUnavailable, MoraineError
 from moraine.model.window import format_time
 from moraine.repository.chunks import Lost
 from moraine.repository.packs import read_trailer
 from moraine.repository.work import Ref
 from moraine.steps.copy_journal import note_refused
 from moraine.steps.run import Run
+from moraine.stores.ahead import at_once, begin
 
 _REQUESTS = 4  # trailers read at once: this waits for the store, not for the processor
 
@@ -91,11 +92,12 @@ class _Check:
     def read_back(self, locations: pa.Table) -> None:
         """Check the packs of one table of places."""
         table = locations.unify_dictionaries().combine_chunks()
-        self._structure(table)
+        finish = begin(self._run.repository.store, lambda: self._structure(table))
         depth = self._evidence.depth
         if depth != "structure":
             chosen = _choose(table, 1.0 if depth == "full" else self._run.policy.verify.share, self._rng)
             self._hash(table.take(pa.array(chosen)))
+        finish()
 
     def result(self) -> _Evidence:
         """The evidence. Raises DamagedObject when anything was wrong."""
@@ -108,7 +110,8 @@ class _Check:
 
     def _structure(self, table: pa.Table) -> None:
         packs = _by_pack(table)
-        with ThreadPoolExecutor(_REQUESTS, thread_name_prefix="verify") as pool:
+        requests = max(_REQUESTS, at_once(self._run.repository.store))
+        with ThreadPoolExecutor(requests, thread_name_prefix="verify") as pool:
             checks = {
                 key: pool.submit(_check_structure, self._run, key, self._sizes.get(key, 0), rows)
                 for key, rows in packs.items()
@@ -144,12 +147,6 @@ def _by_pack(table: pa.Table) -> dict[str, pa.Table]:
 def _check_structure(run: Run, key: str, size: int, written: pa.Table) -> bool:
     """Compare a pack's size and trailer with what was written; False where this key may not open the trailer."""
     repository = run.repository
-    try:
-        found_size = repository.store.head(key).size
-    except ObjectNotFound as error:
-        raise DamagedObject(f"pack {key} is gone since it was written", object=key) from error
-    if found_size != size:
-        raise DamagedObject(f"pack {key} has {found_size} bytes, {size} were written", object=key)
     try:
         found = read_trailer(repository.store, repository.keyring, key, size)
     except KeyUnavailable:

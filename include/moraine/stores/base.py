@@ -22,6 +22,8 @@ class ObjectInfo:
 class Store(Protocol):
     """Immutable objects under '/'-separated ASCII keys.
 
+    One that is far away also says how many requests it likes `at_once` (`stores/ahead.py`).
+
     Every method may be called from several threads at once. Failures are errors of `moraine.errors`, never an SDK's:
     `ObjectNotFound`, `ObjectExists`, `AccessDenied`, `StoreFull`, `StoreUnavailable`, `ReadOnlyStore`.
     """
@@ -40,7 +42,7 @@ class Store(Protocol):
     def get(self, key: str) -> bytes:
         """The whole object. Raises ObjectNotFound."""
 
-    def get_range(self, key: str, start: int, length: int) -> bytes:
+    def get_range(self, key: str, start: int, length: int) -> Buffer:
         """`length` bytes from `start`; fewer only where the object ends. Raises ObjectNotFound."""
 
     def head(self, key: str) -> ObjectInfo:

@@ -108,7 +108,7 @@ class FaultStore:
 
     def get_range(self, key: str, start: int, length: int) -> bytes:
         """A part of it."""
-        return self._call("get_range", key, lambda: self.inner.get_range(key, start, length))
+        return self._call("get_range", key, lambda: bytes(self.inner.get_range(key, start, length)))
 
     def head(self, key: str) -> ObjectInfo:
         """Size and time."""

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from itertools import islice
 
 from moraine.errors import MoraineError, ObjectExists, ObjectNotFound
+from moraine.stores.ahead import at_once
 from moraine.stores.base import Buffer, ObjectInfo, Store
 
 _PAGE = 1000  # keys in an answer to a listing
@@ -45,6 +46,11 @@ class MeteredStore:
         """Where the store is."""
         return self.inner.url
 
+    @property
+    def at_once(self) -> int:
+        """How many requests it likes side by side."""
+        return at_once(self.inner)
+
     def put(self, key: str, data: Buffer) -> None:
         """Create an object."""
         with self._request("put"):
@@ -58,7 +64,7 @@ class MeteredStore:
         self._meter.count("bytes", self.url, "get", by=len(data))
         return data
 
-    def get_range(self, key: str, start: int, length: int) -> bytes:
+    def get_range(self, key: str, start: int, length: int) -> Buffer:
         """A part of it."""
         with self._request("get"):
             data = self.inner.get_range(key, start, length)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from moraine.errors import MoraineError, ObjectExists, Transient
+from moraine.stores.ahead import at_once
 from moraine.stores.base import Buffer, ObjectInfo, Store
 from moraine.stores.pace import Pace
 
@@ -27,7 +28,7 @@ class Patience:
     clock: Callable[[], float]
     random: Callable[[], float]  # in [0, 1)
     budget: float = 60.0
-    first: float = 0.1
+    first: float = 0.05
     most: float = 10.0
 
 
@@ -43,6 +44,11 @@ class RetryingStore:
     def url(self) -> str:
         """Where the store is."""
         return self.inner.url
+
+    @property
+    def at_once(self) -> int:
+        """How many requests it likes side by side."""
+        return at_once(self.inner)
 
     def put(self, key: str, data: Buffer) -> None:
         """Create an object; it may be there already when an answer of ours got lost and the bytes are the same."""
@@ -61,7 +67,7 @@ class RetryingStore:
         """The whole object."""
         return _Trial(self._patience, self.pace).run(lambda: self.inner.get(key))
 
-    def get_range(self, key: str, start: int, length: int) -> bytes:
+    def get_range(self, key: str, start: int, length: int) -> Buffer:
         """A part of it."""
         return _Trial(self._patience, self.pace).run(lambda: self.inner.get_range(key, start, length))
 

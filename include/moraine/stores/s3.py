@@ -64,6 +64,8 @@ class S3Store:
     Not for use on both sides of a fork: the SDK's threads stay behind, so that a call would hang. It is refused.
     """
 
+    at_once = 8  # requests: they wait for a network
+
     def __init__(
         self,
         bucket: str,
@@ -100,14 +102,15 @@ class S3Store:
         with self._call("read", key) as clients:
             return obstore.get(clients.quick, key).bytes().to_bytes()
 
-    def get_range(self, key: str, start: int, length: int) -> bytes:
+    def get_range(self, key: str, start: int, length: int) -> Buffer:
         """A part of it, shorter only where the object ends. Raises ObjectNotFound."""
         if length <= 0:  # HTTP has no empty range
             self.head(key)
             return b""
         try:
             with self._call("read", key) as clients:
-                return obstore.get_range(clients.quick, key, start=start, length=length).to_bytes()
+                # As the SDK holds it: a copy would double what a restore has in memory.
+                return memoryview(obstore.get_range(clients.quick, key, start=start, length=length))
         except StoreError as error:
             if error.context.get("status") == 416:  # begins where the object ends, or later
                 return b""
