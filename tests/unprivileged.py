@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pydantic.types  # noqa: F401  (policies load it when they need it: an ordinary user may not be allowed to)
+
 NOBODY = 65534
 
 
