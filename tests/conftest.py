@@ -7,10 +7,15 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from servers import S3Server, running
 
 _numbers = itertools.count(1)
+
+# How long an example takes says something about the machine's other work, and nothing about the code.
+settings.register_profile("moraine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("moraine")
 
 
 @pytest.fixture(scope="session")

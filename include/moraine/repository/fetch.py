@@ -15,7 +15,7 @@ from moraine.stores.ahead import NEAR, at_once, begin
 from moraine.stores.base import Store
 
 _LARGEST = 8 << 20  # bytes of one range, unless one request has more
-_AHEAD = 32 << 20  # bytes on their way or not yet asked for
+_AHEAD = 16 << 20  # bytes on their way; besides, one range is being opened
 
 Load = Callable[[], memoryview]
 

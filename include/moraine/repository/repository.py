@@ -27,7 +27,7 @@ from moraine.repository.keys import Entropy, Keyring, wrap_for_passphrase
 from moraine.repository.log import Log
 from moraine.repository.objects import Objects
 from moraine.repository.unlock import FORMAT, Passphrase, RepositoryConfig, Unlocked, read_slots, unlock
-from moraine.stores.ahead import begin
+from moraine.stores.ahead import NEAR, at_once, begin
 from moraine.stores.base import Store
 
 if TYPE_CHECKING:
@@ -119,7 +119,8 @@ class Repository:
         """The reader of stored content."""
         from moraine.repository.chunks import ChunkReader
 
-        return ChunkReader(self.store, self.keyring)
+        # From afar, ranges that are on their way take memory too (`repository/fetch.py`).
+        return ChunkReader(self.store, self.keyring, memory=(24 if at_once(self.store) > NEAR else 32) << 20)
 
     @property
     def index(self) -> Index:

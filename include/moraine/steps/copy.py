@@ -78,7 +78,7 @@ def copy_shard(run: Run, changes: Ref, shard: int, *, planned: PlanShard | None 
 
 def _writer(run: Run, shard: int) -> ChunkWriter:
     repository = run.repository
-    # In the memory of two packs, one being filled: far away one connection is slow, and three halves go on their way.
+    # Far away one connection is slow: two are used, and packs are halved so that this takes no more memory.
     far = at_once(repository.store) > NEAR
     packs = PackWriter(
         repository.store,
@@ -86,7 +86,7 @@ def _writer(run: Run, shard: int) -> ChunkWriter:
         name=lambda: pack_key(run, shard),
         entropy=run.entropy,
         pack_size=repository.config.chunking.pack // (2 if far else 1),
-        in_flight=3 if far else 1,
+        in_flight=2 if far else 1,
     )
     return ChunkWriter(packs, level=run.policy.compression.level, block_size=_chunking(run.repository).span)
 
