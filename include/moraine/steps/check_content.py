@@ -6,9 +6,11 @@ A thread works on one pack at a time, frame after frame in the same memory, whic
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -19,12 +21,15 @@ from moraine.engine.packing import Records
 from moraine.errors import DamagedObject, IntegrityError, KeyUnavailable, MissingObject, ObjectNotFound
 from moraine.repository.packs import read_records
 from moraine.repository.repository import Repository
+from moraine.stores.ahead import begin
+from moraine.stores.base import Buffer
 from moraine.stores.local import LocalStore
 
 _MIX = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0x27D4EB2F165667C5, 0xD6E8FEB86659FD93)
-_TOGETHER = 4 << 20  # bytes of neighbouring frames that a remote store is asked for at once
+_TOGETHER = 8 << 20  # bytes of neighbouring frames that a remote store is asked for at once
 _MANY = 16  # chunks of a frame
 
+Load = Callable[[], Buffer]
 Marks = npt.NDArray[np.uint64]
 
 
@@ -84,12 +89,10 @@ class PackLook:
         """Open every frame and hash every chunk."""
         ids, begins = _id_bytes(records), records["at"].tolist()
         ends = (records["at"].astype(np.int64) + records["size"]).tolist()
-        for request in _requests(records, self._together):
+        for request, load in self._ahead(seal.pack, _requests(records, self._together)):
             start = request[0].offset
             try:
-                data = memoryview(
-                    self._store.get_range(seal.pack, start, request[-1].offset + request[-1].length - start)
-                )
+                data = memoryview(load())
             except ObjectNotFound:
                 _lose(seen, f"pack {seal.pack} is gone", ids[32 * request[0].first : 32 * request[-1].last])
                 continue
@@ -99,6 +102,20 @@ class PackLook:
                 self._open(
                     seal, sealed, frame, ids[32 * frame.first : 32 * frame.last], begins[chunks], ends[chunks], seen
                 )
+
+    def _ahead(
+        self, pack: str, requests: Iterator[list[_Frame]]
+    ) -> Iterator[tuple[list[_Frame], Callable[[], Buffer]]]:
+        """Requests, each with what gives its bytes; from afar the next one is on its way by then."""
+        waiting: deque[tuple[list[_Frame], Load]] = deque()
+        for request in requests:
+            length = request[-1].offset + request[-1].length - request[0].offset
+            waiting.append(
+                (request, begin(self._store, partial(self._store.get_range, pack, request[0].offset, length)))
+            )
+            if len(waiting) > 1:
+                yield waiting.popleft()
+        yield from waiting
 
     def _open(
         self, seal: Seal, sealed: memoryview, frame: _Frame, ids: bytes, begins: list[int], ends: list[int], seen: Seen

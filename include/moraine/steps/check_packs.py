@@ -24,9 +24,11 @@ from moraine.repository.index import Index
 from moraine.repository.repository import Repository
 from moraine.steps.check_content import Marks, PackLook, Seen, to_marks
 from moraine.steps.check_findings import Findings, Problem
+from moraine.stores.ahead import NEAR, at_once
 
 _THREADS = 8  # trailers read at once: each is two small requests
 
+_FAR = 4  # packs of a store that is far away read at once
 _ID = pa.binary(32)
 
 
@@ -146,6 +148,8 @@ class _Check:
             pack = self._packs[key]
             return packs.look(key, pack.number, pack.size, content=key in chosen)
 
+        if at_once(self._repository.store) > NEAR:  # more of them wait than work
+            readers = max(readers, _FAR)
         pool = ThreadPoolExecutor(readers if chosen else _THREADS, thread_name_prefix="look")
         try:
             yield from pool.map(look, range(len(there)))
