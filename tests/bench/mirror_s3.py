@@ -51,12 +51,13 @@ def nights(tools: list[Tool], counts: Counts, tree: Path) -> None:
             workload("night", tree, 1)
         for tool in tools if number % 2 else reversed(tools):
             counts.take()
-            wall, cpu = timed(tool, stage, tree)
+            wall, cpu, peak = timed(tool, stage, tree)
             met = counts.take()
             requests = sum(met[method] for method in METHODS)
-            sizes = f"{met['sent'] / 1e6:.2f} MB up, {met['received'] / 1e6:.2f} down"
+            sizes = f"{peak:.0f} MiB, {met['sent'] / 1e6:.2f} MB up, {met['received'] / 1e6:.2f} down"
             print(
-                f"{stage:10} {tool.name:8} {wall:7.2f} s, CPU {cpu:6.2f} s, {requests:6} requests; {sizes}", flush=True
+                f"{stage:10} {tool.name:8} {wall:7.2f} s, CPU {cpu:6.2f} s, {requests:6} requests; peak {sizes}",
+                flush=True,
             )
 
 
