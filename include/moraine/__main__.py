@@ -8,7 +8,7 @@ import os
 import sys
 
 # What is loaded at the start stays: looking through it for garbage takes a tenth of a short command's time.
-# `Context.open_repository` lets the collector begin.
+# `Context.loaded` lets the collector begin, in every verb that opens a repository.
 if __name__ == "__main__":
     gc.disable()
 

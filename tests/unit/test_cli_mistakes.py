@@ -128,6 +128,20 @@ def test_verbs_start_light(line: Line) -> None:
     assert process.communicate()[1].endswith("LOADED ")
 
 
+def test_garbage_is_collected_once_all_is_loaded(line: Line) -> None:
+    mirrored = f"mirror {line.source} {line.folder / 'mirrored'}"
+    for verb in (f"backup {line.source}", "check", "snapshots", mirrored):
+        program = (
+            "import gc, sys, runpy\n"
+            "def leave(code): sys.stderr.write(f'{code} {gc.isenabled()}')\n"
+            "import os; os._exit = leave\n"
+            "sys.argv = ['moraine', *sys.argv[1].split()]\n"
+            "runpy.run_module('moraine', run_name='__main__', alter_sys=True)\n"
+        )
+        process = python("-c", program, verb, environ=line.environ)
+        assert process.communicate()[1].endswith("0 True"), verb
+
+
 def test_help_imports_next_to_nothing() -> None:
     program = "import sys; from moraine.cli.main import main; main(['--help']); sys.exit('pyarrow' in sys.modules)"
     process = python("-c", program, environ={})

@@ -85,9 +85,13 @@ class Context:
         if store.url.endswith(STATE):
             self._find_mirror(repository, args)
         self.out.detail(f"repository {repository.config.id} at {store.url}: {seen}")
+        self.loaded()
+        return repository
+
+    def loaded(self) -> None:
+        """What is loaded by now stays; from here on garbage is collected (`__main__` has put that off)."""
         gc.freeze()
         gc.enable()
-        return repository
 
     def _find_mirror(self, repository: Repository, args: argparse.Namespace) -> None:
         """The content of a mirror's snapshots is in its tree."""

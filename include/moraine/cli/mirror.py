@@ -63,6 +63,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
         adopt=args.adopt,
         create=not args.policy,
     )
+    context.loaded()
     began = context.clock()
     done = mirror(
         repository,
