@@ -20,10 +20,10 @@ from moraine.engine.frames import Codec, Seal
 from moraine.engine.packing import Records
 from moraine.errors import DamagedObject, IntegrityError, KeyUnavailable, MissingObject, ObjectNotFound
 from moraine.repository.packs import read_records
+from moraine.repository.read_order import Frame
 from moraine.repository.repository import Repository
-from moraine.stores.ahead import begin
+from moraine.stores.ahead import NEAR, at_once, begin
 from moraine.stores.base import Buffer
-from moraine.stores.local import LocalStore
 
 _MIX = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0x27D4EB2F165667C5, 0xD6E8FEB86659FD93)
 _TOGETHER = 8 << 20  # bytes of neighbouring frames that a remote store is asked for at once
@@ -46,16 +46,6 @@ class Seen:
     chunks: int = 0
 
 
-@dataclass(slots=True)
-class _Frame:
-    """One frame, by the records of its chunks."""
-
-    offset: int
-    length: int
-    first: int
-    last: int  # exclusive
-
-
 class PackLook:
     """Looks at packs; may be called in several threads."""
 
@@ -63,7 +53,7 @@ class PackLook:
         self._store = repository.store
         self._keyring = repository.keyring
         # What one frame takes stays in the processor's cache; to a remote store each request is a way to go.
-        self._together = 0 if isinstance(repository.store, LocalStore) else _TOGETHER
+        self._together = _TOGETHER if at_once(repository.store) > NEAR else 0
         self._local = threading.local()
         # Hashing a small chunk takes no longer than passing the interpreter's lock on and back: two threads at it are
         # slower than one, while one hashes and the other decompresses well together.
@@ -103,11 +93,9 @@ class PackLook:
                     seal, sealed, frame, ids[32 * frame.first : 32 * frame.last], begins[chunks], ends[chunks], seen
                 )
 
-    def _ahead(
-        self, pack: str, requests: Iterator[list[_Frame]]
-    ) -> Iterator[tuple[list[_Frame], Callable[[], Buffer]]]:
+    def _ahead(self, pack: str, requests: Iterator[list[Frame]]) -> Iterator[tuple[list[Frame], Load]]:
         """Requests, each with what gives its bytes; from afar the next one is on its way by then."""
-        waiting: deque[tuple[list[_Frame], Load]] = deque()
+        waiting: deque[tuple[list[Frame], Load]] = deque()
         for request in requests:
             length = request[-1].offset + request[-1].length - request[0].offset
             waiting.append(
@@ -118,7 +106,7 @@ class PackLook:
         yield from waiting
 
     def _open(
-        self, seal: Seal, sealed: memoryview, frame: _Frame, ids: bytes, begins: list[int], ends: list[int], seen: Seen
+        self, seal: Seal, sealed: memoryview, frame: Frame, ids: bytes, begins: list[int], ends: list[int], seen: Seen
     ) -> None:
         try:
             plain = self._codec().open(seal, sealed, frame.offset, self._room).plain
@@ -165,13 +153,13 @@ def to_marks(ids: bytes | memoryview, *columns: npt.NDArray[np.integer]) -> Mark
     return mark
 
 
-def _requests(records: Records, most: int) -> Iterator[list[_Frame]]:
+def _requests(records: Records, most: int) -> Iterator[list[Frame]]:
     """The frames of a pack, which follow each other without a gap, in requests of up to `most` bytes, or one frame."""
     firsts = np.flatnonzero(np.diff(records["offset"], prepend=np.uint32(0)))  # the first frame is never at 0
     lasts = np.append(firsts[1:], len(records)).tolist()
-    together: list[_Frame] = []
+    together: list[Frame] = []
     for first, last in zip(firsts.tolist(), lasts, strict=True):
-        frame = _Frame(int(records["offset"][first]), int(records["length"][first]), first, last)
+        frame = Frame(int(records["offset"][first]), int(records["length"][first]), first, last)
         if together and frame.offset + frame.length - together[0].offset > most:
             yield together
             together = []
