@@ -12,14 +12,13 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
-import tempfile
 from pathlib import Path
 
 from bench import workload
 from peers import Tool
-from servers import CREDENTIALS, running
-from slow_server import Counts, slow
-from through_s3 import LAKE, METHODS, SMALL, timed
+from servers import CREDENTIALS
+from slow_server import Counts
+from through_s3 import METHODS, far_away, timed
 
 
 def main() -> None:
@@ -29,19 +28,9 @@ def main() -> None:
     parser.add_argument("--refused", type=float, default=0.05, help="share of requests that are answered 503")
     parser.add_argument("--scale", type=float, default=1.0, help="share of the tree")
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="moraine-s3-") as made:
-        folder = Path(made)
-        (folder / "server").mkdir()
-        with (
-            running("versitygw", folder / "server") as server,
-            slow(server.endpoint_url, delay=args.delay, refused=args.refused) as counts,
-        ):
-            server.make_bucket("bench")
-            tree = folder / "tree"
-            workload("data lake", tree / "lake", LAKE * args.scale)
-            workload("small files", tree / "small", SMALL * args.scale)
-            print(f"delay {counts.delay} s, {counts.refused:.0%} refused")
-            nights(syncing(tree, counts.endpoint_url), counts, tree)
+    with far_away(args.scale, delay=args.delay, refused=args.refused) as (folder, counts):
+        print(f"delay {counts.delay} s, {counts.refused:.0%} refused")
+        nights(syncing(folder / "tree", counts.endpoint_url), counts, folder / "tree")
 
 
 def nights(tools: list[Tool], counts: Counts, tree: Path) -> None:

@@ -16,7 +16,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,23 +44,30 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=1.0, help="share of the tree")
     parser.add_argument("--peers", nargs="*", default=["restic"], help="which other tools")
     args = parser.parse_args()
+    with far_away(args.scale, delay=args.delay, refused=args.refused, rate=args.rate) as (folder, counts):
+        tools = [through(tool, counts.endpoint_url) for tool in found(folder / "homes", args.peers)]
+        measure(tools, counts, folder)
+
+
+@contextmanager
+def far_away(scale: float, **store: float) -> Iterator[tuple[Path, Counts]]:
+    """A folder with a `tree` in it, and a store with a bucket `bench` behind a proxy that is as `store` says."""
     with tempfile.TemporaryDirectory(prefix="moraine-s3-") as made:
         folder = Path(made)
         (folder / "server").mkdir()
+        workload("data lake", folder / "tree/lake", LAKE * scale)
+        workload("small files", folder / "tree/small", SMALL * scale)
         with (
             running("versitygw", folder / "server") as server,
-            slow(server.endpoint_url, delay=args.delay, refused=args.refused, rate=args.rate) as counts,
+            slow(server.endpoint_url, **store) as counts,
         ):
             server.make_bucket("bench")
-            tools = [through(tool, counts.endpoint_url) for tool in found(folder / "homes", args.peers)]
-            measure(tools, counts, folder, args.scale)
+            yield folder, counts
 
 
-def measure(tools: list[Tool], counts: Counts, folder: Path, scale: float) -> None:
+def measure(tools: list[Tool], counts: Counts, folder: Path) -> None:
     """Every stage by every tool, each as a process of its own."""
     tree, out = folder / "tree", folder / "out"
-    workload("data lake", tree / "lake", LAKE * scale)
-    workload("small files", tree / "small", SMALL * scale)
     gib = sum(path.stat().st_size for path in tree.rglob("*") if path.is_file()) / (1 << 30)
     for tool in tools:
         made(tool, folder)

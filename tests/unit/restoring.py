@@ -75,6 +75,17 @@ class World:
         return compare_trees(self.source, self.out)
 
 
+def make_wide(root: Path, large: int) -> None:
+    """Directories with small files and one of `large` bytes each, closed to others; no content twice."""
+    for number in range(6):
+        folder = root / f"dir{number:02d}"
+        folder.mkdir(parents=True)
+        for n in range(10):
+            (folder / f"{n}").write_bytes(os.urandom(30_000))
+        (folder / "large").write_bytes(os.urandom(large))
+        folder.chmod(0o555)
+
+
 def make_simple(root: Path) -> None:
     (root / "docs/deep").mkdir(parents=True)
     (root / "empty").mkdir()

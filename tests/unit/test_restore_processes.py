@@ -33,7 +33,7 @@ from moraine.stores.local import LocalStore
 from moraine.stores.memory import MemoryStore
 from moraine.stores.retry import RetryingStore
 from nasty import make_nasty_tree
-from restoring import NOBODY, World, allow, mounted
+from restoring import NOBODY, World, allow, make_wide, mounted
 from unprivileged import as_nobody
 
 Forks = list[int]
@@ -65,13 +65,7 @@ def world(tmp_path: Path, forks: Forks) -> World:
 @pytest.fixture
 def wide(world: World) -> World:
     """Directories with small files and a large one each; no content twice."""
-    for number in range(6):
-        folder = world.source / f"dir{number:02d}"
-        folder.mkdir(parents=True)
-        for n in range(10):
-            (folder / f"{n}").write_bytes(os.urandom(30_000))
-        (folder / "large").write_bytes(os.urandom(3 << 20))
-        folder.chmod(0o555)
+    make_wide(world.source, 3 << 20)
     world.backup()
     return world
 

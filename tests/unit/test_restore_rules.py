@@ -15,7 +15,7 @@ import pytest
 from moraine.errors import ConfigError, TargetFull, UnsafePath
 from moraine.model.progress import NoProgress
 from moraine.stores.memory import MemoryStore
-from restoring import World, make_simple, mounted, tree
+from restoring import World, make_simple, make_wide, mounted, tree
 
 
 @pytest.fixture
@@ -186,13 +186,7 @@ class TestInterruptions:
     @pytest.fixture
     def wide(self, world: World, monkeypatch: pytest.MonkeyPatch) -> World:
         """Directories with files, each directory in packs of its own."""
-        for number in range(6):
-            folder = world.source / f"dir{number:02d}"
-            folder.mkdir(parents=True)
-            for n in range(10):
-                (folder / f"{n}").write_bytes(os.urandom(30_000))
-            (folder / "large").write_bytes(os.urandom(2 << 20))
-            folder.chmod(0o555)
+        make_wide(world.source, 2 << 20)
         world.backup()
         return world
 

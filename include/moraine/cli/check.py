@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from moraine.steps.check import Checked
 
 _SHOWN = 10
-_READERS = 4  # at most: for their memory, and as deciphering holds the interpreter's lock
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +47,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
             repository,
             read_data=args.read_data,
             clock=context.clock,
-            readers=min(max(os.cpu_count() or 2, 2), _READERS),
+            readers=max(context.cores(), 2),  # one reads while the other deciphers
             progress=progress,
         )
     tell_damage(context, repository, [problem["code"] for problem in checked.problems])

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from moraine.cli.output import Output
 from moraine.errors import ConfigError
 
+_MOST_CORES = 4
 STATE = "/.moraine"  # ends the address of what a mirror knows of itself
 
 if TYPE_CHECKING:
@@ -47,6 +48,11 @@ class Context:
     def entropy(self, count: int) -> bytes:
         """Random bytes fit for keys."""
         return os.urandom(count)
+
+    def cores(self) -> int:
+        """Processors this process may use, as far as it is to use them: each thread or process at work takes memory."""
+        allowed = getattr(os, "sched_getaffinity", None)  # Linux has it
+        return min(len(allowed(0)) if allowed else os.cpu_count() or 1, _MOST_CORES)
 
     def begin_aside(self, args: argparse.Namespace) -> None:
         """Begin to open the repository of the flags, if that needs no question, while the caller goes on loading."""

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from moraine.steps.restore_plan import RestorePlan
 
 _SHOWN_NOTES = 10
-_MOST_PROCESSES = 4  # each takes memory of its own
 _FATES = {
     "nothing": "already there",
     "keep": "kept as they are",
@@ -94,7 +93,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
         owners=args.owners,
         verify=args.verify,
         progress=progress,
-        processes=min(len(os.sched_getaffinity(0)), _MOST_PROCESSES),
+        processes=context.cores(),
     )
     _show(restored, snapshot.policy, context)
     return restored.exit_code
