@@ -13,7 +13,7 @@ from unittest.mock import patch
 from moraine.model.policy import Policy
 from moraine.model.policy_file import validate_policy
 from moraine.model.window import Window
-from moraine.repository import keys
+from moraine.repository import key_slots
 from moraine.repository.repository import Repository
 from moraine.sources.posix import PosixSource
 from moraine.steps.close import close_run
@@ -47,7 +47,7 @@ class Clock:
 
 def make_repository(store: Store, clock: Callable[[], datetime]) -> Repository:
     """A new encrypted repository; its key stretching is cheap, as tests open it hundreds of times."""
-    with patch.dict(keys.SCRYPT, n=1 << 4):
+    with patch.dict(key_slots.SCRYPT, n=1 << 4):
         return Repository.create(store, passphrase=PASSPHRASE, now=clock(), entropy=os.urandom)
 
 

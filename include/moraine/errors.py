@@ -222,7 +222,7 @@ class UnsupportedFormat(RepositoryError):
 
 
 class WrongPassphrase(RepositoryError):
-    """No key slot opens with this passphrase."""
+    """No key slot opens with this passphrase or generated key."""
 
     code = "wrong-passphrase"
     exit_code = 42

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -14,7 +15,7 @@ import yaml
 from airflow_runs import run, states
 from moraine.errors import ConfigError
 from moraine.model.policy_fields import RepositoryAddress
-from moraine.repository import keys
+from moraine.repository import key_slots
 from moraine.steps.init import init_repository
 from moraine.stores.open import open_store
 from moraine.workflows.backup import build_backup_dag
@@ -27,7 +28,7 @@ Bucket = Callable[[str], tuple[S3Server, str]]
 
 @pytest.fixture(autouse=True)
 def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(keys.SCRYPT, "n", 1 << 4)
+    monkeypatch.setitem(key_slots.SCRYPT, "n", 1 << 4)
     open_repository.cache_clear()
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
@@ -69,6 +70,27 @@ def test_a_password_is_the_passphrase_unless_it_is_an_aws_secret(
         open_repository(address)
     monkeypatch.setenv("AIRFLOW_CONN_KEY", json.dumps({"conn_type": "generic", "password": "in the password"}))
     assert open_repository(address).config.encrypted
+
+
+@pytest.mark.parametrize("field", ["extra", "password"])
+def test_a_generated_key_in_a_connection_is_not_stretched(
+    field: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> bytes:
+        raise AssertionError("this is not to be stretched")
+
+    monkeypatch.setattr(hashlib, "scrypt", refuse)
+    key = key_slots.generate_key(os.urandom)
+    store = open_store(str(tmp_path / "repository"))
+    init_repository(store, key.encode, clock=lambda: datetime.now(UTC), entropy=os.urandom)
+    address = RepositoryAddress(url=str(tmp_path / "repository"), connection="key")
+    given = {"password": key} if field == "password" else {"extra": {"passphrase": f" {key}\n"}}
+    monkeypatch.setenv("AIRFLOW_CONN_KEY", json.dumps({"conn_type": "generic", **given}))
+    assert open_repository(address).config.encrypted
+    open_repository.cache_clear()
+    monkeypatch.setenv("AIRFLOW_CONN_KEY", json.dumps({"conn_type": "generic", "password": key[:-1]}))
+    with pytest.raises(ConfigError, match="not a whole one"):
+        open_repository(address)
 
 
 def test_a_night_from_s3_through_a_connection_of_the_source(

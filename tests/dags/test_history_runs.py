@@ -20,7 +20,7 @@ from moto.server import ThreadedMotoServer
 from airflow_runs import run, states
 from moraine.model.window import Window
 from moraine.report.coverage import coverage
-from moraine.repository import keys
+from moraine.repository import key_slots
 from moraine.repository.repository import Repository
 from moraine.steps.init import init_repository
 from moraine.stores.local import LocalStore
@@ -90,7 +90,7 @@ class Lake:
 
 @pytest.fixture
 def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lake]:
-    monkeypatch.setitem(keys.SCRYPT, "n", 1 << 4)
+    monkeypatch.setitem(key_slots.SCRYPT, "n", 1 << 4)
     open_repository.cache_clear()
     for name, value in CREDENTIALS.items():
         monkeypatch.setenv(name, value)

@@ -13,7 +13,7 @@ import yaml
 
 from airflow_runs import run, states
 from moraine.cli.main import main
-from moraine.repository import keys
+from moraine.repository import key_slots
 from moraine.steps.init import init_repository
 from moraine.stores import open as opening
 from moraine.stores.base import Buffer
@@ -34,7 +34,7 @@ class Careless(MemoryStore):
 
 @pytest.fixture(autouse=True)
 def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(keys.SCRYPT, "n", 1 << 4)
+    monkeypatch.setitem(key_slots.SCRYPT, "n", 1 << 4)
     open_repository.cache_clear()
 
 

@@ -13,7 +13,7 @@ import yaml
 
 from airflow_runs import run, states
 from buckets import expected_of_tree, objects, of_tree
-from moraine.repository import keys
+from moraine.repository import key_slots
 from moraine.steps.init import init_repository
 from moraine.stores.open import open_store
 from moraine.workflows.backup import build_backup_dag
@@ -31,7 +31,7 @@ def test_a_restore_into_a_bucket(
     monkeypatch: pytest.MonkeyPatch,
     kind: str,
 ) -> None:
-    monkeypatch.setitem(keys.SCRYPT, "n", 1 << 4)
+    monkeypatch.setitem(key_slots.SCRYPT, "n", 1 << 4)
     open_repository.cache_clear()
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)

@@ -22,7 +22,7 @@ from airflow_runs import run, states
 from expiring import Door, expiring
 from moraine.errors import AccessDenied, ConfigError
 from moraine.model.policy_fields import RepositoryAddress
-from moraine.repository import keys
+from moraine.repository import key_slots
 from moraine.steps.init import init_repository
 from moraine.stores.open import open_store
 from moraine.workflows.aws_connection import read_aws_connection
@@ -38,7 +38,7 @@ SECRETS = {"password": "a-secret-key-of-the-user", "passphrase": "the-passphrase
 
 @pytest.fixture(autouse=True)
 def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(keys.SCRYPT, "n", 1 << 4)
+    monkeypatch.setitem(key_slots.SCRYPT, "n", 1 << 4)
     open_repository.cache_clear()
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)

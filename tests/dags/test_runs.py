@@ -22,7 +22,7 @@ from airflow_runs import clear_failed, go_on, run, states
 from compare import compare_trees
 from moraine.errors import DamagedObject, MoraineError, StoreUnavailable
 from moraine.report.coverage import coverage
-from moraine.repository import keys
+from moraine.repository import key_slots
 from moraine.repository.repository import Repository
 from moraine.steps.init import init_repository
 from moraine.stores.local import LocalStore
@@ -71,7 +71,7 @@ class Place:
 
 @pytest.fixture
 def place(tmp_path: Path, policies: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    monkeypatch.setitem(keys.SCRYPT, "n", 1 << 4)
+    monkeypatch.setitem(key_slots.SCRYPT, "n", 1 << 4)
     open_repository.cache_clear()
     for number in range(30):
         file = tmp_path / f"source/folder {number % 3}/file-{number}.txt"

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from base64 import b64decode
 from pathlib import Path
 from typing import Any
 
 import pytest
+from blake3 import blake3
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from moraine.engine.digests import file_digest
 from moraine.engine.frames import RAW, Codec
@@ -14,7 +17,8 @@ from moraine.engine.packing import PackBuffer, PackBuilder, parse_footer, parse_
 from moraine.model.entry import row_key
 from moraine.model.xattrs import encode_xattrs
 from moraine.repository.documents import read_sealed, write_open, write_sealed
-from moraine.repository.keys import Keyring, unwrap_with_passphrase, wrap_for_passphrase
+from moraine.repository.key_slots import generate_key, make_slot, open_slots
+from moraine.repository.keys import Keyring
 
 PAGE = Path(__file__).parents[2] / "docs" / "FORMAT.md"
 
@@ -31,13 +35,16 @@ def vectors() -> dict[str, Any]:
     return found
 
 
+def slot(secret: bytes) -> dict[str, Any]:
+    """A slot that opens with a secret."""
+    where = {"slot": "SLOT", "repository_id": "REPO"}
+    return make_slot(Keyring.create(entropy), secret, **where, label="", created_at="", entropy=entropy)
+
+
 def computed() -> dict[str, Any]:
     """The same, from the code."""
     keyring = Keyring.create(entropy)
     plain = Keyring.plain("01JZZZZZZZZZZZZZZZZZZZZZZZ")
-    slot = wrap_for_passphrase(
-        keyring, b"passphrase", slot="SLOT", repository_id="REPO", label="", created_at="", entropy=entropy
-    )
     chunks = [keyring.chunk_id(b"hello"), keyring.chunk_id(b"world")]
     pack_key = keyring.new_pack_key(entropy)
     builder = PackBuilder("packs/S/P", pack_key.key, pack_key.wrapped, PackBuffer(1 << 16))
@@ -52,7 +59,9 @@ def computed() -> dict[str, Any]:
         "parquet_key of index/X.parquet": keyring.parquet_key("index/X.parquet").hex(),
         "document_key of snapshots/X.json": keyring.document_key("snapshots/X.json").hex(),
         'open document {"a":1} at log/0': write_open({"a": 1}, key="log/0", keyring=keyring).decode(),
-        "slot sealed": slot["sealed"],
+        "slot sealed": slot(b"passphrase")["sealed"],
+        "generated key": generate_key(entropy),
+        "slot sealed of the generated key": slot(generate_key(entropy).encode())["sealed"],
         "chunk id of hello": chunks[0].hex(),
         "digest of hello, world": file_digest(chunks, keyring.id_key).hex(),
         "digest of no bytes": file_digest([], keyring.id_key).hex(),
@@ -79,18 +88,23 @@ def test_a_sealed_document_of_the_page_opens() -> None:
     assert read_sealed(data, key="snapshots/X.json", keyring=keyring) == {"a": 1}
 
 
-def test_the_slot_of_the_page_opens_with_its_passphrase() -> None:
-    slot = wrap_for_passphrase(
-        Keyring.create(entropy),
-        b"passphrase",
-        slot="SLOT",
-        repository_id="REPO",
-        label="",
-        created_at="",
-        entropy=entropy,
-    )
-    assert slot["sealed"] == vectors()["slot sealed"]
-    assert unwrap_with_passphrase(slot, b"passphrase", "REPO") == Keyring.create(entropy)
+@pytest.mark.parametrize(
+    ("name", "secret"),
+    [("slot sealed", b"passphrase"), ("slot sealed of the generated key", vectors()["generated key"].encode())],
+)
+def test_the_slots_of_the_page_open_with_their_secrets(name: str, secret: bytes) -> None:
+    read = slot(secret) | {"sealed": vectors()[name]}
+    assert open_slots([read], secret, "REPO") == Keyring.create(entropy)
+
+
+def test_a_reader_written_from_the_page_opens_a_generated_keys_slot() -> None:
+    key = bytes.fromhex(vectors()["generated key"].split("-")[3])
+    slot_key = blake3(key + entropy(16), derive_key_context="moraine v1 generated key slot").digest()
+    sealed = b64decode(vectors()["slot sealed of the generated key"])
+    bundle = AESGCM(slot_key).decrypt(sealed[:12], sealed[12:], b"moraine v1 slot REPO SLOT")
+    assert json.loads(bundle)["id_key"] == vectors()["id_key"]
+    checksum = blake3(key, derive_key_context="moraine v1 generated key checksum").digest()
+    assert vectors()["generated key"] == f"moraine-key-1-{key.hex()}-{checksum[:4].hex()}"
 
 
 def test_the_offsets_of_the_page_hold() -> None:

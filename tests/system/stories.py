@@ -19,7 +19,7 @@ import yaml
 
 from airflow_set import PROMPT, AirflowSet, until, up
 from moraine.model.log import LogEntry
-from moraine.repository import keys
+from moraine.repository import key_slots
 from moraine.repository.repository import Repository
 from moraine.steps.init import init_repository
 from moraine.stores.local import LocalStore
@@ -141,7 +141,7 @@ def story_world(folder: Path, checkout: Path) -> Iterator[World]:
         write_policy(world, name)
     (checkout / "include/policies/typo.yaml").write_text("policy: typo\nsorce: {path: /x}\nrepository: {url: /y}\n")
     for place in sorted({_place(name) for name in names}):
-        with patch.dict(keys.SCRYPT, n=1 << 4):  # every task opens it
+        with patch.dict(key_slots.SCRYPT, n=1 << 4):  # every task opens it
             store = LocalStore(folder / place)
             init_repository(store, lambda: PASSPHRASE, clock=_long_ago, entropy=os.urandom)
     with up(world.airflow, "up", [*PROMPT, *TAKES_OVER, "core.dags_are_paused_at_creation=True", "core.parallelism=6"]):

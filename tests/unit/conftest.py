@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from command_line import Line
-from moraine.repository import keys
+from moraine.repository import key_slots
 from report_world import World
 
 
@@ -20,7 +20,7 @@ def bare(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.
     for name in list(os.environ):
         if name.startswith(("MORAINE_", "AWS_")):
             monkeypatch.delenv(name)
-    monkeypatch.setitem(keys.SCRYPT, "n", 1 << 4)
+    monkeypatch.setitem(key_slots.SCRYPT, "n", 1 << 4)
     handler = signal.getsignal(signal.SIGTERM)
     yield Line(tmp_path, capfd)
     signal.signal(signal.SIGTERM, handler)

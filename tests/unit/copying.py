@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from moraine.model.entry import MANIFEST
 from moraine.model.window import Window
-from moraine.repository import keys
+from moraine.repository import key_slots
 from moraine.repository.repository import Repository
 from moraine.repository.tables import LOCATION
 from moraine.sources.base import Attributes, OpenFile, Reader, Stamp, Wanted
@@ -124,7 +124,7 @@ class Copying:
 
     def __post_init__(self) -> None:
         if not any(True for _ in self.store.list("")):
-            with patch.dict(keys.SCRYPT, n=1 << 4):
+            with patch.dict(key_slots.SCRYPT, n=1 << 4):
                 make_repository(self.store, self.clock)
         self.source = self.source or MeddlingSource(self.tree)
         self.repository: Repository = open_repository(self.store)

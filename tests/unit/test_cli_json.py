@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterator
 from datetime import date, timedelta
 from pathlib import Path
@@ -94,6 +95,8 @@ def printed(line: Line) -> dict[str, Any]:
     found["stats"] = line.json("stats")
     found["sql"] = line.json("sql", "select 1 as one")
     found["key list"] = line.json("key", "list")
+    new = str(line.folder / "generated")
+    found["key generate"] = [line.json("key", "generate", file, common=False) for file in (new, "-")]
     added = line.json("key", "add", "--new-passphrase-file", str(second))
     found["key add"] = added
     found["key remove"] = line.json("key", "remove", added["added"])
@@ -103,6 +106,7 @@ def printed(line: Line) -> dict[str, Any]:
     found["mirror"] = line.json("mirror", str(line.source), str(line.folder / "standby"), common=False)
     promising = line.folder / "promising.yaml"
     promising.write_text(Path(policy).read_text() + "objectives: {rpo: 1s, rto: 1h}\n")
+    time.sleep(1)  # the objective is missed only then
     found["status"] = line.json("status", str(promising))
     found["coverage"] = line.json("coverage", policy, "--from", str(date.today() - timedelta(3)))
     found["policy validate"] = line.json("policy", "validate", policy, str(broken), code=10, common=False)

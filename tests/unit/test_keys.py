@@ -6,37 +6,14 @@ import random
 
 import pytest
 
-from moraine.errors import ConfigError, DamagedObject, ForgedObject, KeyUnavailable
+from moraine.errors import DamagedObject, ForgedObject, KeyUnavailable
 from moraine.repository.documents import read_open, read_sealed, write_open, write_sealed
-from moraine.repository.keys import WRAPPED_SIZE, Keyring, unwrap_with_passphrase, wrap_for_passphrase
+from moraine.repository.keys import WRAPPED_SIZE, Keyring
 
 
 @pytest.fixture
 def keyring() -> Keyring:
     return Keyring.create(random.Random(1).randbytes)
-
-
-def wrap(keyring: Keyring, passphrase: bytes) -> dict[str, object]:
-    return wrap_for_passphrase(
-        keyring, passphrase, slot="S", repository_id="R", label="l", created_at="t", entropy=random.Random(2).randbytes
-    )
-
-
-def test_slots_give_the_same_keys_back_to_the_right_passphrase_only(keyring: Keyring) -> None:
-    slot = wrap(keyring, b"correct horse")
-    assert unwrap_with_passphrase(slot, b"correct horse", "R") == keyring
-    assert unwrap_with_passphrase(slot, b"correct horsf", "R") is None
-    assert unwrap_with_passphrase(slot, b"correct horse", "another repository") is None
-    assert unwrap_with_passphrase({**slot, "slot": "T"}, b"correct horse", "R") is None
-    with pytest.raises(ConfigError, match="empty"):
-        wrap(keyring, b"")
-
-
-def test_a_slot_that_asks_for_absurd_work_is_refused(keyring: Keyring) -> None:
-    slot = wrap(keyring, b"p")
-    slot["kdf"] = {**slot["kdf"], "n": 1 << 30}  # type: ignore[dict-item]
-    with pytest.raises(DamagedObject, match="scrypt"):
-        unwrap_with_passphrase(slot, b"p", "R")
 
 
 def test_pack_keys_come_back_and_never_repeat(keyring: Keyring) -> None:

@@ -30,7 +30,7 @@ VERBS = {
     "drill": "rehearse a restore as a policy says, and keep the proof",
     "check": "check a repository, down to every byte if you like",
     "sql": "ask the files of all snapshots in SQL",
-    "key": "add, list and remove passphrases",
+    "key": "generate keys; add, list and remove what opens a repository",
     "hold": "exempt snapshots from forgetting",
     "forget": "forget snapshots by name or by rules",
     "retain": "forget what a policy's rules no longer keep",
@@ -124,7 +124,10 @@ def add_common_flags(parser: argparse.ArgumentParser, *, default: Any) -> None:
     flags.add_argument("--endpoint-url", metavar="URL", default=default, help="an S3 server that is not AWS")
     flags.add_argument("--region", metavar="NAME", default=default, help="the bucket's region")
     flags.add_argument(
-        "--passphrase-file", metavar="FILE", default=default, help="[MORAINE_PASSPHRASE_FILE]; asked for otherwise"
+        "--passphrase-file",
+        metavar="FILE",
+        default=default,
+        help="passphrase or generated key [MORAINE_PASSPHRASE_FILE]; asked for otherwise",
     )
     flags.add_argument("--json", action="store_true", default=off, help="print JSON; errors too, on stderr")
     flags.add_argument("-q", "--quiet", action="store_true", default=off, help="no progress, no summaries")

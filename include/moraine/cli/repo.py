@@ -24,7 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         )
     init = verbs["init"]
     init.add_argument("--plain", action="store_true", help="do NOT encrypt: whoever reads the store reads the data")
-    init.add_argument("--label", default="first", metavar="TEXT", help="what the passphrase is for (default: first)")
+    init.add_argument(
+        "--label", default="first", metavar="TEXT", help="what or whom the passphrase is for (default: first)"
+    )
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
@@ -71,7 +73,7 @@ def _init(args: argparse.Namespace, context: Context) -> int:
         context.out.summary(
             [
                 f"repository {config.id} made at {store.url}, encrypted",
-                "Keep the passphrase in a second, safe place: without it nobody can restore, ever.",
+                "Keep the passphrase or key file in a second, safe place: without it nobody can restore, ever.",
             ]
         )
     else:

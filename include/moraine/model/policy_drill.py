@@ -57,7 +57,7 @@ class Credentials(Part):
     """What a drill opens the repository with, where that is not what backups use."""
 
     connection: str | None = key(None, "Airflow connection that holds the store's credentials")
-    passphrase_file: str | None = key(None, "file that holds the passphrase")
+    passphrase_file: str | None = key(None, "file with the passphrase or a generated key")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -53,7 +53,9 @@ class RepositoryAddress(Part):
     endpoint_url: str | None = key(None, "address of an S3 server that is not AWS")
     region: str | None = key(None, "region of the bucket")
     connection: str | None = key(None, "Airflow connection that holds the store's credentials")
-    passphrase_file: str | None = key(None, "file that holds the passphrase; a newline at its end does not count")
+    passphrase_file: str | None = key(
+        None, "file with the passphrase (a newline at its end does not count) or a generated key"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,7 +34,9 @@ class Mirror(Part):
     endpoint_url: str | None = key(None, "address of an S3 server that is not AWS")
     region: str | None = key(None, "region of the bucket")
     connection: str | None = key(None, "Airflow connection that holds the store's credentials")
-    passphrase_file: str | None = key(None, "seals the inventories, not the tree; a file that holds the passphrase")
+    passphrase_file: str | None = key(
+        None, "seals the inventories, not the tree; a file with the passphrase or generated key"
+    )
     trash: Trash = key(Trash(), "what becomes of files that are replaced or removed")
     drift: Literal["heal", "refuse"] = key(
         "heal", "what somebody else changed in the mirror: set right (theirs goes to the trash), or refuse"

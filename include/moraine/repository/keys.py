@@ -1,31 +1,27 @@
 """The key tree: slots → key bundle → keys for ids, metadata and packs.
 
-A slot wraps the bundle for one recipient (here: a passphrase, by scrypt, RFC 7914). The bundle holds the id key, the
-metadata key and an X25519 key pair for content. Every pack has a random key of its own, wrapped for that pair's public
-half, so a host whose slot lacks the private half can write and compare, but not read old content. Rotation adds a new
-pair to the bundle; a subject's or tenant's pair is one more recipient id. Neither changes a pack.
+A slot (`key_slots.py`) wraps the bundle for one passphrase or generated key. The bundle holds the id key, the metadata
+key and an X25519 key pair for content. Every pack has a random key of its own, wrapped for that pair's public half, so
+a host whose slot lacks the private half can write and compare, but not read old content. Rotation adds a new pair to
+the bundle; a subject's or tenant's pair is one more recipient id. Neither changes a pack.
 """
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import json
-from base64 import b64decode, b64encode
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from blake3 import blake3
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from moraine.errors import ConfigError, DamagedObject, KeyUnavailable, WrongPassphrase
+from moraine.errors import DamagedObject, KeyUnavailable
 
 Entropy = Callable[[int], bytes]
 
-SCRYPT = {"n": 1 << 16, "r": 8, "p": 1}  # 64 MiB, about 0.15 s; RFC 7914 parameters
 WRAPPED_SIZE = 96  # recipient id 16, ephemeral public key 32, sealed key 32 + tag 16
 
 
@@ -142,59 +138,9 @@ class Keyring:
         return cls(encrypted=True, private_keys=pairs, **single)
 
 
-def wrap_for_passphrase(
-    keyring: Keyring, passphrase: bytes, *, slot: str, repository_id: str, label: str, created_at: str, entropy: Entropy
-) -> dict[str, Any]:
-    """A slot that opens with `passphrase`; JSON form. Raises ConfigError for an empty passphrase."""
-    salt, nonce = entropy(16), entropy(12)
-    cipher = AESGCM(_stretch(passphrase, salt, **SCRYPT))
-    sealed = cipher.encrypt(nonce, keyring.to_bundle(), _slot_context(repository_id, slot))
-    return {
-        "slot": slot,
-        "kind": "passphrase",
-        "role": "full",
-        "label": label,
-        "created_at": created_at,
-        "kdf": {"name": "scrypt", **SCRYPT, "salt": b64encode(salt).decode()},
-        "sealed": b64encode(nonce + sealed).decode(),
-    }
-
-
-def unwrap_with_passphrase(slot: dict[str, Any], passphrase: bytes, repository_id: str) -> Keyring | None:
-    """The keyring of a slot, or None when the passphrase is not this slot's."""
-    kdf = slot["kdf"]
-    if slot["kind"] != "passphrase" or kdf["name"] != "scrypt":
-        return None
-    key = _stretch(passphrase, b64decode(kdf["salt"]), n=kdf["n"], r=kdf["r"], p=kdf["p"])
-    sealed = b64decode(slot["sealed"])
-    try:
-        bundle = AESGCM(key).decrypt(sealed[:12], sealed[12:], _slot_context(repository_id, slot["slot"]))
-    except InvalidTag:
-        return None
-    return Keyring.from_bundle(bundle)
-
-
-def wrong_passphrase(slots: int) -> WrongPassphrase:
-    """The error for a passphrase that opens none of `slots` slots."""
-    return WrongPassphrase(
-        f"the passphrase opens none of the {slots} key slot{'s' * (slots != 1)}",
-        hint="check the passphrase file: a trailing newline is ignored, everything else counts",
-    )
-
-
 def equal(left: str, right: str) -> bool:
     """Constant-time comparison of two authentication codes."""
     return hmac.compare_digest(left, right)
-
-
-def _stretch(passphrase: bytes, salt: bytes, *, n: int, r: int, p: int) -> bytes:
-    if not passphrase:
-        raise ConfigError(
-            "the passphrase is empty", hint="an encrypted repository needs one; --plain makes a plain one"
-        )
-    if n * r > 1 << 24 or p > 16:
-        raise DamagedObject(f"a key slot asks for scrypt n={n} r={r} p={p}, more than any version wrote")
-    return hashlib.scrypt(passphrase, salt=salt, n=n, r=r, p=p, maxmem=256 * n * r, dklen=32)
 
 
 def _derive(key: bytes, purpose: str) -> bytes:
@@ -203,7 +149,3 @@ def _derive(key: bytes, purpose: str) -> bytes:
 
 def _wrap_key(shared: bytes, ephemeral: bytes, recipient: bytes) -> bytes:
     return blake3(shared + ephemeral + recipient, derive_key_context="moraine v1 pack key").digest()
-
-
-def _slot_context(repository_id: str, slot: str) -> bytes:
-    return f"moraine v1 slot {repository_id} {slot}".encode()

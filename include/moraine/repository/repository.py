@@ -23,7 +23,8 @@ from moraine.model.snapshot import Snapshot, SnapshotRecord
 from moraine.model.window import format_time
 from moraine.repository import layout
 from moraine.repository.documents import digest, read_sealed, write_open, write_sealed
-from moraine.repository.keys import Entropy, Keyring, wrap_for_passphrase
+from moraine.repository.key_slots import make_slot
+from moraine.repository.keys import Entropy, Keyring
 from moraine.repository.log import Log
 from moraine.repository.objects import Objects
 from moraine.repository.unlock import FORMAT, Passphrase, RepositoryConfig, Unlocked, read_slots, unlock
@@ -63,7 +64,7 @@ class Repository:
         capabilities: Mapping[str, Any] | None = None,
         label: str = "first",
     ) -> Repository:
-        """Make a repository; without a passphrase a plain one.
+        """Make a repository; without a passphrase (or generated key) a plain one.
 
         Raises:
             AlreadyARepository: there is one.
@@ -207,14 +208,14 @@ class Repository:
         """A report's content."""
         return read_sealed(self.store.get(key), key=key, keyring=self.keyring)
 
-    def add_slot(self, passphrase: bytes, *, label: str, now: datetime) -> str:
-        """Let one more passphrase open the repository; the slot's id."""
+    def add_slot(self, secret: bytes, *, label: str, now: datetime) -> str:
+        """Let one more passphrase or generated key open the repository; the slot's id."""
         if not self.keyring.encrypted:
             raise ConfigError("a plain repository has no keys", hint="make an encrypted one and copy into it")
         slot_id = make_ulid(now, self.entropy(10))
-        slot = wrap_for_passphrase(
+        slot = make_slot(
             self.keyring,
-            passphrase,
+            secret,
             slot=slot_id,
             repository_id=self.config.id,
             label=label,

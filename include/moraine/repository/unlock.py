@@ -12,14 +12,15 @@ from typing import Any
 from moraine.errors import DamagedObject, MissingObject, NotARepository, ObjectNotFound, UnsupportedFormat
 from moraine.repository import layout
 from moraine.repository.documents import read_open
-from moraine.repository.keys import Keyring, unwrap_with_passphrase, wrong_passphrase
+from moraine.repository.key_slots import open_slots
+from moraine.repository.keys import Keyring
 from moraine.repository.log_objects import LogObjects, fetch_log
 from moraine.stores.ahead import begin
 from moraine.stores.base import Store
 
 FORMAT = 1
 
-Passphrase = Callable[[], bytes]
+Passphrase = Callable[[], bytes]  # or the text of a generated key: accepted wherever a passphrase is
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +61,10 @@ class Unlocked:
 def unlock(store: Store, passphrase: Passphrase) -> Unlocked:
     """Read the configuration and open a key slot; `passphrase` is asked only where there are slots.
 
-    Stretching it takes longer than a few requests: those to a store that is far away are made meanwhile.
+    Stretching one takes longer than a few requests: those to a store that is far away are made meanwhile.
 
     Raises:
-        NotARepository, UnsupportedFormat, WrongPassphrase, DamagedObject, ForgedObject
+        NotARepository, UnsupportedFormat, WrongPassphrase, ConfigError, DamagedObject, ForgedObject
     """
     load_slots = begin(store, lambda: read_slots(store))
     load_log = begin(store, lambda: fetch_log(store))
@@ -111,9 +112,4 @@ def _open_slot(
         raise MissingObject(
             "the repository has no key slot", hint="restore keys/ from a copy of the store", object=layout.SLOTS
         )
-    secret = passphrase()
-    for slot in slots:
-        keyring = unwrap_with_passphrase(slot, secret, config.id)
-        if keyring:
-            return keyring
-    raise wrong_passphrase(len(slots))
+    return open_slots(slots, passphrase(), config.id)

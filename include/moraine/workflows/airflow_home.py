@@ -20,6 +20,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from moraine.errors import ConfigError
+from moraine.steps.private_file import create_private
 
 ROOT = Path(__file__).resolve().parents[3]
 USER = "admin"
@@ -158,8 +159,8 @@ def _variable(name: str, value: str) -> tuple[str, str]:
 def write_private(file: Path, text: str) -> None:
     """Write a file that only its owner can read, at once or not at all."""
     aside = file.with_name(f"{file.name}.{os.getpid()}")
-    with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as output:
-        output.write(text)
+    aside.unlink(missing_ok=True)  # left by a dead process of this number
+    create_private(aside, text)
     aside.replace(file)
 
 

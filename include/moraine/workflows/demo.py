@@ -1,16 +1,16 @@
-"""The demo's files under `.demo/`: source, passphrase and repository, made where they are missing."""
+"""The demo's files under `.demo/`: source, key and repository, made where they are missing."""
 
 from __future__ import annotations
 
 import json
-import secrets
+import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from moraine.errors import ConfigError
-from moraine.workflows.airflow_home import write_private
+from moraine.steps.key_file import write_key_file
 
 POLICY = "demo"
 
@@ -28,7 +28,7 @@ def prepare_demo(root: Path, say: Callable[[str], None] = lambda line: None) -> 
         say(f"making a small data lake in {folder / 'lake'}")
         make_lake(folder / "lake")
     if not (folder / "passphrase").exists():
-        write_private(folder / "passphrase", secrets.token_urlsafe(24) + "\n")
+        write_key_file(folder / "passphrase", os.urandom)  # nobody types it
     if not (folder / "repository").exists():
         say(f"making an encrypted repository in {folder / 'repository'}")
         _init(folder)
