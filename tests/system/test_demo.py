@@ -36,6 +36,8 @@ def test_two_nights_and_a_restore_by_the_printed_command(checkout: Path) -> None
     flags = ["--repo", ".demo/repository", "--passphrase-file", ".demo/passphrase"]
     snapshots = json.loads(moraine(checkout, "snapshots", "--json", *flags))
     assert [snapshot["policy"] for snapshot in snapshots] == ["demo", "demo"]
+    assert [slot["kind"] for slot in json.loads(moraine(checkout, "key", "list", "--json", *flags))] == ["key"]
+    assert (checkout / ".demo/passphrase").stat().st_mode & 0o777 == 0o600
     assert snapshots[1]["added"] < snapshots[0]["added"] / 10
     assert snapshots[1]["id"] in second
     restore = re.search(r"^restore +\./moraine (.*)$", second, re.M)
