@@ -61,17 +61,19 @@ def run(args: argparse.Namespace, context: Context) -> int:
         raise ConfigError(f"policy {policy.policy} keeps a mirror", hint=hint)
     from moraine.cli.holder import this_process
     from moraine.cli.metrics import tell_backup
+    from moraine.sources import posix
     from moraine.steps.backup import backup
     from moraine.steps.source import open_source
     from moraine.stores.memory import MemoryStore
 
     source = open_source(policy, environ=context.environ)
     facts = source.probe()  # a source that is missing is said before a passphrase is asked for
-    repository = context.open_policy_repository(args, policy)
+    began = context.clock()
+    begin = source.begin if isinstance(source, posix.PosixSource) else None
+    repository = context.open_policy_repository(args, policy, meanwhile=begin)
     for note in [*facts.notes, *_inside(policy.source.place, repository.store.url)]:
         context.out.note(f"note: {note}")
     progress = make_progress(context.out)
-    began = context.clock()
     committed = backup(
         repository,
         policy,
@@ -80,6 +82,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
         entropy=context.entropy,
         holder=this_process(),
         work=MemoryStore(most=_WORK_FILES),
+        began=began,
         progress=progress,
         ignore_gate=args.allow_change,
     )

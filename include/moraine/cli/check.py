@@ -33,10 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """Check and print what is wrong and what it costs; 50 when anything is."""
+    context.begin_aside(args)
     from moraine.cli.metrics import tell_damage
     from moraine.steps.check import check_repository
 
-    repository = context.open_repository(args, loading="moraine.steps.check")
+    repository = context.open_repository(args)
     progress = make_progress(context.out)
     if repository.mirror:
         from moraine.steps.mirror_check import check_mirror

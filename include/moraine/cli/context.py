@@ -11,10 +11,9 @@ import gc
 import getpass
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 from moraine.cli.output import Output
@@ -78,12 +77,15 @@ class Context:
         place = {"endpoint_url": args.endpoint_url, "region": args.region}
         return open_store(_state_of(url), **place, environ=self.environ, meter=self.meter)
 
-    def open_repository(self, args: argparse.Namespace, url: str | None = None, *, loading: str = "") -> Repository:
-        """The repository at `url`, --repo or MORAINE_REPOSITORY; the module `loading` is loaded meanwhile."""
+    def open_repository(
+        self, args: argparse.Namespace, url: str | None = None, *, meanwhile: Callable[[], object] | None = None
+    ) -> Repository:
+        """The repository at `url`, --repo or MORAINE_REPOSITORY; its passphrase is stretched beside `meanwhile`."""
         unlocking = self._unlocking or self._unlock(args, url)
-        if loading:
-            import_module(loading)
         from moraine.repository.repository import Repository
+
+        if meanwhile:
+            meanwhile()
 
         store = unlocking.store
         repository = Repository.enter(store, unlocking.result(), entropy=self.entropy)
@@ -108,11 +110,13 @@ class Context:
             repository.store.url, origin, endpoint_url=args.endpoint_url, region=args.region, environ=self.environ
         )
 
-    def open_policy_repository(self, args: argparse.Namespace, policy: Policy) -> Repository:
+    def open_policy_repository(
+        self, args: argparse.Namespace, policy: Policy, *, meanwhile: Callable[[], object] | None = None
+    ) -> Repository:
         """The repository of --repo, or else the one a policy names, with the passphrase file and the flags it names."""
         address = policy.repository
         if args.repo:
-            return self.open_repository(args)
+            return self.open_repository(args, meanwhile=meanwhile)
         if address.connection and not address.url.startswith(("/", "file:")):
             self.out.note(f"connection {address.connection} belongs to Airflow: here the AWS credential chain is used")
         named = {
@@ -123,7 +127,7 @@ class Context:
         merged = argparse.Namespace(
             **vars(args) | {name: getattr(args, name) or value for name, value in named.items()}
         )
-        return self.open_repository(merged, address.url)
+        return self.open_repository(merged, address.url, meanwhile=meanwhile)
 
     def find_policy(self, name: str) -> Policy:
         """The policy in the file `name`, or the one of that name in MORAINE_POLICIES or include/policies.

@@ -27,9 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """Print one line per path that differs: + added, - removed, M modified, m metadata only."""
+    context.begin_aside(args)
     from moraine.report.compare import compare_manifests
 
-    repository = context.open_repository(args, loading="moraine.report.entries")
+    repository = context.open_repository(args)
     old, new = (repository.manifest(repository.snapshot(name, args.policy)) for name in (args.old, args.new))
     counts: Counter[str] = Counter()
     differences = _counted(compare_manifests(old, new, args.path), counts)

@@ -19,12 +19,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """Look a glob up in all live snapshots, newest first."""
+    context.begin_aside(args)
     from moraine.model.entry import Kind, display_path
     from moraine.model.units import format_size
     from moraine.report.find import Version, find_versions
     from moraine.report.snapshots import sort_snapshots
 
-    repository = context.open_repository(args, loading="moraine.report.find")
+    repository = context.open_repository(args)
     if args.snapshot:
         records = [repository.find(name, args.policy) for name in args.snapshot]
     else:

@@ -34,10 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """List entries; everything when no PATH is given, else the directory's own content."""
+    context.begin_aside(args)
     from moraine.report.columns import join_paths
     from moraine.report.listing import NAMES, list_entries, list_names, list_rows
 
-    repository = context.open_repository(args, loading="moraine.report.listing")
+    repository = context.open_repository(args)
     manifest = repository.manifest(repository.snapshot(args.snapshot, args.policy))
     under, recursive = args.path or b"", args.recursive or args.path is None
     if context.out.as_json:

@@ -54,11 +54,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """Plan, and execute unless it is a dry run; 3 when not all is as in the snapshot, 50 when content is lost."""
+    context.begin_aside(args)
     from moraine.steps.restore import execute_restore
     from moraine.steps.restore_plan import plan_restore
     from moraine.steps.target import open_target
 
-    repository = context.open_repository(args, loading="moraine.steps.restore")
+    repository = context.open_repository(args)
     snapshot = repository.snapshot(args.snapshot, args.policy)
     target = open_target(
         args.to,

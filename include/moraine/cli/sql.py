@@ -33,9 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """Run the query and print what it answers, row by row as it comes."""
+    context.begin_aside(args)
     from moraine.report.query import query
 
-    repository = context.open_repository(args, loading="moraine.report.files_table")
+    repository = context.open_repository(args)
     with (
         tempfile.TemporaryDirectory(prefix="moraine-sql-") as scratch,
         query(repository, args.query, scratch=Path(scratch), memory=args.memory) as answer,

@@ -19,10 +19,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """Measure the repository and print it."""
+    context.begin_aside(args)
     from moraine.model.units import format_size
     from moraine.report.stats import repository_stats
 
-    stats = repository_stats(context.open_repository(args, loading="moraine.report.stats"))
+    stats = repository_stats(context.open_repository(args))
     if context.out.as_json:
         context.out.json(stats.to_dict())
         return 0

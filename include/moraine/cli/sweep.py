@@ -32,9 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """Sweep and print every session with the reason."""
+    context.begin_aside(args)
     from moraine.steps.sweep import sweep
 
-    repository = context.open_repository(args, loading="moraine.steps.sweep")
+    repository = context.open_repository(args)
     swept = sweep(repository, clock=context.clock, keep_for=args.keep, abandon_after=args.abandon, dry_run=args.dry_run)
     if context.out.as_json:
         context.out.json(asdict(swept))

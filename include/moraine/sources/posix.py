@@ -7,6 +7,7 @@ import os
 import stat
 from collections.abc import Iterator
 from datetime import datetime
+from itertools import chain
 
 import pyarrow as pa
 
@@ -24,6 +25,7 @@ _NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 _DISCONNECTED = frozenset({errno.ENOTCONN, errno.ESTALE, errno.EHOSTDOWN})
 _UNSTABLE = ("fuse", "cifs", "smb", "9p", "vboxsf", "virtiofs", "vmhgfs")  # inode numbers may change with each mount
 _PARTS_PER_SHARD = 8  # finer than needed, so that shards even out
+_WHOLE = ListShard("all")
 
 
 class PosixSource:
@@ -51,6 +53,7 @@ class PosixSource:
         self._excludes = excludes or ExcludeRules()
         self._one_file_system = one_file_system
         self._must_be_mount = must_be_mount
+        self._begun: Iterator[pa.RecordBatch] | None = None
 
     def probe(self) -> SourceFacts:
         """Look at the root before anything is written.
@@ -101,9 +104,8 @@ class PosixSource:
         `stop_at[0]`. So the batches of shard 1, 2, 3 … put one after the other are the whole listing in manifest
         order, and a directory that appears meanwhile is in exactly one of them.
         """
-        whole = [ListShard("all")]
         if want <= 1:
-            return whole
+            return [_WHOLE]
         found = [b""]
         with Walk(self.path, self._excludes, one_file_system=self._one_file_system) as walk:
             for directory in found:  # grows meanwhile
@@ -113,7 +115,7 @@ class PosixSource:
         found.sort(key=lambda path: path.replace(b"/", b"\0"))
         starts = sorted({len(found) * number // want for number in range(want)})
         if len(starts) < 2:
-            return whole
+            return [_WHOLE]
         ends = [(found[start],) for start in starts[1:]]
         return [
             ListShard(f"part-{number:03}", (found[start],), end)
@@ -126,8 +128,21 @@ class PosixSource:
         Raises:
             SourceError: a directory whose row had already been delivered turned out to be unreadable.
         """
+        begun, self._begun = self._begun, None
+        if begun and shard == _WHOLE:
+            yield from begun
+            return
         with Walk(self.path, self._excludes, one_file_system=self._one_file_system, shard=shard) as walk:
             yield from walk.batches()
+
+    def begin(self) -> None:
+        """List the first batch of the whole tree now, while a repository is being opened; `list` hands it out once.
+
+        Raises:
+            SourceError: as `list`.
+        """
+        batches = self.list(_WHOLE)
+        self._begun = chain([next(batches)], batches)  # the root has a row, so there is one
 
     def reader(self) -> PosixReader:
         """Open a reader; it is a context manager, and for one thread."""

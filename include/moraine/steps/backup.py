@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 
 from moraine.model.policy import Policy
 from moraine.model.progress import Progress
@@ -43,10 +44,12 @@ def backup(
     work: Store,
     progress: Progress | None = None,
     ignore_gate: bool = False,
+    began: datetime | None = None,
 ) -> Committed:
     """One snapshot, from open to close; working files go to `work` (a memory store will do).
 
     A run that was killed is taken over: what it had stored is used. Two runs at once are safe and both commit.
+    Where the source's listing had begun before, the snapshot stands for that time, `began`.
 
     Raises:
         Every error of the steps.
@@ -56,7 +59,8 @@ def backup(
         policy,
         source,
         run=cli_run(repository, policy, holder),
-        window=cli_window(repository, policy, clock),
+        window=cli_window(repository, policy, began or clock()),
+        began=began,
         clock=clock,
         entropy=entropy,
         work=work,
@@ -80,8 +84,7 @@ def cli_run(repository: Repository, policy: Policy, holder: Holder) -> str:
     return own
 
 
-def cli_window(repository: Repository, policy: Policy, clock: Clock) -> Window:
+def cli_window(repository: Repository, policy: Policy, now: datetime) -> Window:
     """Without a schedule a snapshot stands for the time since the one before."""
-    now = clock()
     ends = [record.window.end for record in repository.state.live(policy.policy)]
     return Window(min(max(ends, default=now), now), now)

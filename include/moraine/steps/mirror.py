@@ -65,7 +65,7 @@ def mirror(
         policy,
         source,
         run=cli_run(repository, policy, holder),
-        window=cli_window(repository, policy, clock),
+        window=cli_window(repository, policy, clock()),
         clock=clock,
         entropy=entropy,
         host=holder.host,

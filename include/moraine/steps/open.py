@@ -35,6 +35,7 @@ def open_run(
     host: str = "",
     holder: str = "",
     late: bool = False,
+    began: datetime | None = None,
     progress: Progress | None = None,
     validate: Callable[[LogState], object] | None = None,
 ) -> Run:
@@ -52,6 +53,7 @@ def open_run(
         host: where this runs, for people.
         holder: marks the process on that host.
         late: the window was over long before.
+        began: when the source was first looked at for this run, if that was before now.
         progress: told what happens.
         validate: sees the log right before the session opens, and raises when the run is not needed any more.
 
@@ -62,9 +64,8 @@ def open_run(
     source.probe()
     now = clock()
     abandon_stale(repository, now - ABANDON_AFTER, clock, policy.policy)
-    fresh = Session(
-        repository.new_id(now), run, 1, policy.policy, window, None, now, 0, host=host, holder=holder, late=late
-    )
+    session_id, began = repository.new_id(now), began or now
+    fresh = Session(session_id, run, 1, policy.policy, window, None, began, 0, host=host, holder=holder, late=late)
     opened: list[Session] = []
 
     def prepare(state: LogState) -> dict[str, object]:
