@@ -27,6 +27,7 @@ from peers import Tool, found
 WORKLOADS = ("small files", "data lake", "one large file")
 STAGES = ("first", "unchanged", "night", "restore", "check")
 QUICK = 0.1
+WARM = 3 << 30
 
 
 def main() -> None:
@@ -83,6 +84,7 @@ def measured(work: str, number: int, tools: list[Tool], source: Path, folder: Pa
                 out.mkdir()
             home = folder / "homes" / tool.name
             os.sync()
+            warm_up()
             samples.append(timed(work, stage, tool, tree if stage != "restore" else out, home))
             print(samples[-1].line(), file=sys.stderr, flush=True)
             if stage == "restore":
@@ -90,6 +92,16 @@ def measured(work: str, number: int, tools: list[Tool], source: Path, folder: Pa
                 shutil.rmtree(out)
     shutil.rmtree(tree)
     return samples
+
+
+def warm_up() -> None:
+    """Use as much memory as a stage does, and give it back.
+
+    On a virtual machine memory that nobody has used for a while has to be found first, which can take longer than what
+    is measured: whoever ran first would pay for all.
+    """
+    pages = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    subprocess.run([sys.executable, "-c", f"b'x' * {min(WARM, pages // 2)}"], check=True)
 
 
 def timed(work: str, stage: str, tool: Tool, folder: Path, home: Path) -> Sample:
