@@ -5,8 +5,9 @@
     ./moraine bench full --folder /mnt/fresh --rounds 5 --peers restic borg
 
 Every number is of a whole process, from start to exit, by the kernel's account of it and its children. Each round
-begins with empty repositories, and the order of the tools changes from stage to stage, so that drift of the machine
-hits all alike. FOLDER should be a fresh file system with room for six times the data: where many files were just
+begins with empty repositories, and the order of the tools is drawn anew for every stage, so that drift of the machine
+hits all alike. On a virtual machine memory that nobody has used for a while has to be found first, which can double a
+number: take several rounds. FOLDER should be a fresh file system with room for six times the data: where many files were just
 deleted, making new ones is slow for everybody.
 """
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -27,7 +29,6 @@ from peers import Tool, found
 WORKLOADS = ("small files", "data lake", "one large file")
 STAGES = ("first", "unchanged", "night", "restore", "check")
 QUICK = 0.1
-WARM = 3 << 30
 
 
 def main() -> None:
@@ -78,13 +79,11 @@ def measured(work: str, number: int, tools: list[Tool], source: Path, folder: Pa
     for place, stage in enumerate(STAGES):
         if stage == "night":
             workload("night", tree, 1 + number)
-        turn = (place + number) % len(tools)
-        for tool in tools[turn:] + tools[:turn]:
+        for tool in random.Random(len(STAGES) * number + place).sample(tools, len(tools)):
             if stage == "restore":
                 out.mkdir()
             home = folder / "homes" / tool.name
             os.sync()
-            warm_up()
             samples.append(timed(work, stage, tool, tree if stage != "restore" else out, home))
             print(samples[-1].line(), file=sys.stderr, flush=True)
             if stage == "restore":
@@ -92,16 +91,6 @@ def measured(work: str, number: int, tools: list[Tool], source: Path, folder: Pa
                 shutil.rmtree(out)
     shutil.rmtree(tree)
     return samples
-
-
-def warm_up() -> None:
-    """Use as much memory as a stage does, and give it back.
-
-    On a virtual machine memory that nobody has used for a while has to be found first, which can take longer than what
-    is measured: whoever ran first would pay for all.
-    """
-    pages = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    subprocess.run([sys.executable, "-c", f"b'x' * {min(WARM, pages // 2)}"], check=True)
 
 
 def timed(work: str, stage: str, tool: Tool, folder: Path, home: Path) -> Sample:

@@ -10,7 +10,10 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from moraine.repository.key_slots import generate_key
+
 SECRET = "bench"
+PASSPHRASE = "moraine, passphrase"
 
 
 @dataclass(frozen=True)
@@ -37,20 +40,30 @@ class Tool:
 
 
 def moraine(home: Path) -> Tool:
-    """This package, as a process of its own."""
-    secret = home / "passphrase"
-    secret.write_text(SECRET)
-    options = ["-q", "--repo", str(home / "repository"), "--passphrase-file", str(secret)]
+    """This package, as a process of its own, with a generated key: what its README begins with."""
+    return _moraine("moraine", home, generate_key(os.urandom))
+
+
+def moraine_passphrase(home: Path) -> Tool:
+    """The same with a passphrase, as the others have."""
+    return _moraine(PASSPHRASE, home, SECRET)
+
+
+def _moraine(name: str, home: Path, secret: str) -> Tool:
+    file = home / "secret"
+    file.write_text(secret)
+    options = ["-q", "--repo", str(home / "repository"), "--passphrase-file", str(file)]
     base = [sys.executable, "-P", "-m", "moraine"]
     run = [*base, *options]
     return Tool(
-        "moraine",
+        name,
         [*base, "--version"],
         [*run, "repo", "init"],
         [*run, "backup", "--allow-change", "--name", "bench", "."],
         [*run, "restore", "latest", "--to", "."],
         [*run, "check", "--read-data"],
-        {"PYTHONPATH": str(Path(__file__).parents[2] / "include")},
+        # What is installed is compiled: the first command, which is not measured, may do that here.
+        {"PYTHONPATH": str(Path(__file__).parents[2] / "include"), "PYTHONDONTWRITEBYTECODE": ""},
     )
 
 
@@ -108,9 +121,11 @@ def kopia(home: Path) -> Tool:
 
 def found(folder: Path, names: list[str] | None = None) -> list[Tool]:
     """Moraine, and those of the others that are on PATH; each with a home of its own below `folder`."""
+    known = {"moraine": moraine, PASSPHRASE: moraine_passphrase, "restic": restic, "borg": borg, "kopia": kopia}
     tools = []
-    for name, make in {"moraine": moraine, "restic": restic, "borg": borg, "kopia": kopia}.items():
-        if (name == "moraine" or shutil.which(name)) and (not names or name in (*names, "moraine")):
+    for name, make in known.items():
+        wanted = names is None or name in names
+        if name == "moraine" or (wanted and (name == PASSPHRASE or shutil.which(name))):
             home = folder / name
             home.mkdir(parents=True)
             tools.append(make(home))
