@@ -7,8 +7,8 @@
 Every number is of a whole process, from start to exit, by the kernel's account of it and its children. Each round
 begins with empty repositories, and the order of the tools is drawn anew for every stage, so that drift of the machine
 hits all alike. On a virtual machine memory that nobody has used for a while has to be found first, which can double a
-number: take several rounds. FOLDER should be a fresh file system with room for six times the data: where many files were just
-deleted, making new ones is slow for everybody.
+number: take several rounds. FOLDER should be a fresh file system with room for seven times the data: where many files
+were just deleted, making new ones is slow for everybody.
 """
 
 from __future__ import annotations

@@ -107,7 +107,8 @@ process from start to exit; all tools encrypt, and every restore was compared wi
 
 {table(samples)}
 
-What each night adds to the repository, in kB. The changed night of the one large file puts 1,000,003 bytes in front of it.
+What each night adds to the repository, in kB. The changed night of the one large file puts 1,000,003 bytes in front of
+it.
 
 {growth(samples)}
 """

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pytest
 
 from moraine.engine.diff import Rules, compare, renamed
+from moraine.engine.lots import Lots
 from moraine.engine.plan import Planner
 from moraine.model.entry import Kind, Op, State
 from rows import inventory, manifest, paths
@@ -20,7 +20,7 @@ BEFORE: dict[str, Any] = {"digest": b"d" * 32, "xattrs": b"x", "session": "OLD"}
 def differences(
     after: dict[bytes, dict[str, Any]], before: dict[bytes, dict[str, Any]], rules: Rules = DEFAULT
 ) -> dict[bytes, tuple[Op, str, bool, int]]:
-    changes = compare(inventory(after), manifest(before), rules, "NEW", np.random.default_rng(1))
+    changes = compare(inventory(after), manifest(before), rules, "NEW", Lots(1))
     assert paths(changes) == paths(inventory(paths(changes)))  # in order
     columns = (changes[name].to_pylist() for name in ("op", "reason", "read", "shard"))
     return {p: (Op(op), *rest) for p, op, *rest in zip(paths(changes), *columns, strict=True)}
@@ -76,9 +76,7 @@ def test_directory_times_are_metadata() -> None:
 
 
 def test_mode_without_ctime_is_metadata_and_keeps_content() -> None:
-    changes = compare(
-        inventory({b"a": {"mode": 0o600}}), manifest({b"a": BEFORE}), Rules(), "NEW", np.random.default_rng(1)
-    )
+    changes = compare(inventory({b"a": {"mode": 0o600}}), manifest({b"a": BEFORE}), Rules(), "NEW", Lots(1))
     assert changes["op"].to_pylist() == [Op.METADATA]
     assert changes["digest"].to_pylist() == [b"d" * 32]
     assert changes["session"].to_pylist() == ["NEW"]
@@ -108,9 +106,7 @@ def test_sample_is_a_share_of_the_unchanged_files_only() -> None:
 
 def test_renames_are_labelled_by_inode_size_and_mtime() -> None:
     after = {b"new": {"inode": 5}, b"other": {"inode": 6}}
-    changes = compare(
-        inventory(after), manifest({b"old": {**BEFORE, "inode": 5}}), Rules(), "NEW", np.random.default_rng(1)
-    )
+    changes = compare(inventory(after), manifest({b"old": {**BEFORE, "inode": 5}}), Rules(), "NEW", Lots(1))
     gone = changes.filter(pa.array([op == Op.DELETED for op in changes["op"].to_pylist()]))
     marked = renamed(changes, gone)
     labels = dict(zip(paths(marked), marked["reason"].to_pylist(), strict=True))
@@ -120,7 +116,7 @@ def test_renames_are_labelled_by_inode_size_and_mtime() -> None:
 
 def test_planner_balances_by_bytes_and_count_and_keeps_order() -> None:
     entries = {b"f%04d" % n: {"size": 1 << 20, "inode": n} for n in range(100)}
-    changes = compare(inventory(entries), None, Rules(), "S", np.random.default_rng(1))
+    changes = compare(inventory(entries), None, Rules(), "S", Lots(1))
     planner = Planner(shard_bytes=25 << 20, shard_files=1000, most=8, total_bytes=100 << 20, total_files=100)
     pieces = planner.assign(changes.slice(0, 50)) + planner.assign(changes.slice(50))
     assert [p for _, piece in pieces for p in paths(piece)] == paths(changes)
@@ -132,7 +128,7 @@ def test_planner_balances_by_bytes_and_count_and_keeps_order() -> None:
 
 def test_planner_never_makes_more_shards_than_allowed() -> None:
     entries = {b"f%04d" % n: {"size": 1 << 30, "inode": n} for n in range(50)}
-    changes = compare(inventory(entries), None, Rules(), "S", np.random.default_rng(1))
+    changes = compare(inventory(entries), None, Rules(), "S", Lots(1))
     planner = Planner(shard_bytes=1, shard_files=1, most=3, total_bytes=50 << 30, total_files=50)
     assert {number for number, _ in planner.assign(changes)} == {0, 1, 2}
 
@@ -140,7 +136,7 @@ def test_planner_never_makes_more_shards_than_allowed() -> None:
 def test_a_shard_is_named_by_where_it_reaches() -> None:
     deep = b"/".join(b"partition=%d" % n for n in range(9))
     entries = {b"readme": {"size": 5}, deep + b"/part": {"size": 2 << 10}, b"raw/a": {"size": 1}, b"raw/b": {"size": 1}}
-    changes = compare(inventory(entries), None, Rules(), "S", np.random.default_rng(1))
+    changes = compare(inventory(entries), None, Rules(), "S", Lots(1))
     planner = Planner(shard_bytes=1, shard_files=1, most=9, total_bytes=2 << 10, total_files=4)
     planner.assign(changes)
     assert [shard.label for shard in planner.shards()] == [
@@ -154,5 +150,5 @@ def test_a_shard_is_named_by_where_it_reaches() -> None:
     assert [shard.label for shard in one.shards()] == ["0: top to raw, 4 entries, 2.0 KiB"]
     days = {b"raw/day=%d/%d" % (day, n): {"size": 1} for day in (1, 2) for n in (1, 2)}
     daily = Planner(shard_bytes=1 << 30, shard_files=9, most=9, total_bytes=4, total_files=4)
-    daily.assign(compare(inventory(days), None, Rules(), "S", np.random.default_rng(1)))
+    daily.assign(compare(inventory(days), None, Rules(), "S", Lots(1)))
     assert [shard.label for shard in daily.shards()] == ["0: raw/day=1 to day=2, 4 entries, 4 B"]

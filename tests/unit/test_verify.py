@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 from copying import Copying, noise
+from moraine.engine.lots import Lots
 from moraine.errors import DamagedObject, KeyUnavailable
 from moraine.repository.unlock import Chunking
 from moraine.steps.copy import Copied
@@ -124,13 +125,13 @@ def test_the_sample_has_the_share_asked_for() -> None:
     )
     offsets = pa.array(np.tile(np.repeat(np.arange(40, dtype=np.uint32), 5), 50))
     table = pa.table({"pack": packs, "offset": offsets})
-    rows = _choose(table, 0.2, np.random.default_rng(1))
+    rows = _choose(table, 0.2, Lots(1))
     frames = {(row // 200, row % 200 // 5) for row in rows.tolist()}
     assert len(rows) == 5 * len(frames)
     assert 320 < len(frames) < 480
     assert {pack for pack, _ in frames} == set(range(50))
-    assert len(_choose(table, 1.0, np.random.default_rng(1))) == 10_000
-    assert len({row // 200 for row in _choose(table, 0.0, np.random.default_rng(1)).tolist()}) == 50
+    assert len(_choose(table, 1.0, Lots(1))) == 10_000
+    assert len({row // 200 for row in _choose(table, 0.0, Lots(1)).tolist()}) == 50
 
 
 def test_a_refused_pack_is_written_again(tree: Path) -> None:

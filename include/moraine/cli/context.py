@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import getpass
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -174,6 +173,8 @@ class Context:
                 f"no {what} is given and there is no terminal to ask on",
                 hint="give --passphrase-file FILE or set MORAINE_PASSPHRASE_FILE",
             )
+        import getpass
+
         secret = getpass.getpass(f"{what}: ")
         if not secret:
             raise ConfigError(f"the {what} is empty", hint="type one, or make a plain repository with --plain")

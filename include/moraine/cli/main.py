@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-import traceback
 from collections.abc import Sequence
 from types import FrameType
 from typing import NoReturn
@@ -59,6 +58,8 @@ def _unexpected(error: Exception) -> MoraineError:
 
 def _failed(args: argparse.Namespace, out: Output, error: MoraineError) -> int:
     if args.debug:
+        import traceback
+
         traceback.print_exception(error, file=out.stderr)
     out.error(error)
     return error.exit_code

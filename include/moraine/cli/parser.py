@@ -7,7 +7,6 @@ short verbs start fast. Knows no verb beyond its name and help line.
 from __future__ import annotations
 
 import argparse
-import difflib
 import re
 import sys
 from collections.abc import Sequence
@@ -73,6 +72,8 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         found = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
         if found:
+            import difflib
+
             choices = re.findall(r"[\w-]+", found[2])
             near = difflib.get_close_matches(found[1], choices, 1)
             message = f"there is no {found[1]!r}; " + (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -121,6 +120,8 @@ class Bar(_Renderer):
         if phase.share is not None:
             parts += [self._bar(phase.share), f"{phase.share * 100:3.0f}%"]
         parts += [phase.amounts(), phase.rate(now), phase.left(now)]
+        import shutil
+
         room = shutil.get_terminal_size().columns - 1
         self._drawn = True
         self._write("\r\x1b[K" + "  ".join(part for part in parts if part)[:room])

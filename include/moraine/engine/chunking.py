@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from pyfastcdc import FastCDC
-
 HEAD = 520  # first bytes that `choose` looks at: up to the GPT signature in the second sector
 
 _LAKE: tuple[tuple[int, bytes], ...] = (
@@ -75,6 +73,8 @@ class ContentCutter:
     """FastCDC with normalisation 1 and a secret gear table: boundaries move with the content."""
 
     def __init__(self, *, minimum: int, average: int, maximum: int, seed: int, span: int) -> None:
+        from pyfastcdc import FastCDC  # a run that reads no large file does without
+
         self._chunker = FastCDC(
             average,
             min_size=minimum,

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from moraine.engine.lots import Lots
 from moraine.engine.rows import match, sorted_rows
 from moraine.model.entry import CHANGES, CONTENT, INVENTORY, VERSION, Kind, Op, State
 
@@ -34,9 +35,7 @@ class Rules:
     all_again: bool = False  # re-read every file
 
 
-def compare(
-    found: pa.Table | None, known: pa.Table | None, rules: Rules, session: str, rng: np.random.Generator
-) -> pa.Table:
+def compare(found: pa.Table | None, known: pa.Table | None, rules: Rules, session: str, lots: Lots) -> pa.Table:
     """Rows that differ between `found` (INVENTORY) and `known` (MANIFEST) over one key range.
 
     Returns:
@@ -50,9 +49,9 @@ def compare(
     at = match(found, known)
     kept = at >= 0
     if kept.all() and found.num_rows == known.num_rows:  # both are in order: row by row the same entries
-        return _changed(found, known, rules, session, rng)
+        return _changed(found, known, rules, session, lots)
     fresh = _added(found.filter(pa.array(~kept)), session)
-    changed = _changed(found.filter(pa.array(kept)), known.take(pa.array(at[kept])), rules, session, rng)
+    changed = _changed(found.filter(pa.array(kept)), known.take(pa.array(at[kept])), rules, session, lots)
     gone = np.ones(known.num_rows, dtype=bool)
     gone[at[kept]] = False
     parts = [part for part in (fresh, changed, _deleted(known.filter(pa.array(gone)))) if part.num_rows]
@@ -70,7 +69,7 @@ def _added(found: pa.Table, session: str) -> pa.Table:
     return _rows(found, None, op, reason, read, readable, session)
 
 
-def _changed(found: pa.Table, known: pa.Table, rules: Rules, session: str, rng: np.random.Generator) -> pa.Table:
+def _changed(found: pa.Table, known: pa.Table, rules: Rules, session: str, lots: Lots) -> pa.Table:
     differs = {name: _column(found, name) != _column(known, name) for name in INVENTORY.names[2:]}
     file = _column(found, "kind") == Kind.FILE
     old_state = _column(known, "state")
@@ -93,7 +92,7 @@ def _changed(found: pa.Table, known: pa.Table, rules: Rules, session: str, rng: 
     why.mark("links", file & differs["nlink"] | linked & (differs["device"] | differs["inode"]))
     again = file & (why.code < 0) & _again(found, rules)
     why.mark("failed a proof", again)
-    sample = _sample(found, file & (why.code < 0), rules.rehash, rng)
+    sample = _sample(found, file & (why.code < 0), rules.rehash, lots)
     why.mark("sample", sample)
     sample |= again
 
@@ -104,6 +103,8 @@ def _changed(found: pa.Table, known: pa.Table, rules: Rules, session: str, rng: 
     op = np.select([content, sample], [Op.MODIFIED, Op.REHASH], Op.METADATA)
     read = ((content & file) | sample) & ~denied
     keep = why.code >= 0
+    if not keep.any():
+        return CHANGES.empty_table()
     rows = pa.array(keep)
     return _rows(
         found.filter(rows),
@@ -126,10 +127,10 @@ class _Reasons:
         self.code[rows if force else rows & (self.code < 0)] = REASONS.index(reason)
 
 
-def _sample(found: pa.Table, candidates: Mask, share: float, rng: np.random.Generator) -> Mask:
+def _sample(found: pa.Table, candidates: Mask, share: float, lots: Lots) -> Mask:
     if share <= 0 or not found.num_rows:
         return np.zeros(found.num_rows, dtype=bool)
-    chosen = rng.random(found.num_rows) < share
+    chosen = lots.draw(found.num_rows) < share
     wanted: Mask = chosen & candidates & (_column(found, "size") <= REHASH_LIMIT)
     return wanted
 

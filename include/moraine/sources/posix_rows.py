@@ -129,9 +129,13 @@ class InventoryRows:
         rdev[list(self._rdev)] = list(self._rdev.values())
         counts = [end - start for start, end in pairwise([*self._starts, len(found)])]
         indices = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
-        directories = pa.DictionaryArray.from_arrays(pa.array(indices), pa.array(self._directories, pa.binary()))
-        columns = _stat_columns(found) | {"dir": directories, "name": names, "rdev": rdev, "state": state}
-        batch = pa.record_batch([pa.array(columns[field.name], field.type) for field in INVENTORY], schema=INVENTORY)
+        directory = pa.DictionaryArray.from_arrays(
+            _numbers(indices, pa.int32()), pa.array(self._directories, pa.binary())
+        )
+        numbers = _stat_columns(found) | {"rdev": rdev, "state": state}
+        columns = {name: _numbers(values, INVENTORY.field(name).type) for name, values in numbers.items()}
+        columns |= {"dir": directory, "name": names}
+        batch = pa.record_batch([columns[name] for name in INVENTORY.names], schema=INVENTORY)
         if not ordered:
             keys = list(zip(indices.tolist(), names.to_pylist(), strict=True))
             batch = batch.take(pa.array(sorted(range(len(keys)), key=keys.__getitem__)))
@@ -176,6 +180,12 @@ def _stat_columns(found: npt.NDArray[np.void]) -> dict[str, npt.NDArray[np.gener
         "device": found["device"].copy(),
         "nlink": found["nlink"].astype(np.uint32),
     }
+
+
+def _numbers(values: npt.NDArray[np.generic], kind: pa.DataType) -> pa.Array:
+    """A column over the memory of `values`: `pyarrow.array` would load NumPy's masked arrays to look for one."""
+    exact = np.ascontiguousarray(values, kind.to_pandas_dtype())
+    return pa.Array.from_buffers(kind, len(exact), [None, pa.py_buffer(exact)])
 
 
 def _name_array(names: list[str]) -> tuple[pa.Array, bool]:

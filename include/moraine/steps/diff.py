@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from moraine.engine.diff import Rules, compare, renamed
+from moraine.engine.lots import Lots
 from moraine.engine.plan import Planner, PlanShard
 from moraine.engine.rows import Cursor, aligned, overlay
 from moraine.model.entry import INVENTORY, Kind, Op
@@ -101,11 +102,11 @@ def _differences(
     compared = run.policy.source.compare
     again = paths_again(run.repository, run.policy.policy, run.session.parent)
     rules = Rules(compared.ctime, compared.inode, run.policy.rehash, again, all_again=again is None)
-    rng = np.random.default_rng(list(run.session.id.encode()))
+    lots = Lots(run.session.id)
     inventory = merged([Cursor(run.work.load_pieces(part.inventory)) for part in listed])
     known = run.repository.manifest(parent).tables() if parent else iter(())
     for found, before in aligned(Cursor(inventory), Cursor(through(known) if through else known)):
-        changes = compare(found, before, rules, run.session.id, rng)
+        changes = compare(found, before, rules, run.session.id, lots)
         if changes.num_rows:
             yield changes
 

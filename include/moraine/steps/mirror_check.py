@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
-import numpy as np
-
+from moraine.engine.lots import Lots
 from moraine.model.progress import NoProgress, Progress
 from moraine.repository.repository import Repository
 from moraine.steps.check import Checked
@@ -69,13 +68,13 @@ def _content(
     repository: Repository, snapshot: str, share: float, at: datetime, findings: Findings, progress: Progress
 ) -> None:
     assert repository.mirror
-    rng = np.random.default_rng(list(at.date().isoformat().encode()))
+    lots = Lots(at.date().isoformat())
     rows = 0
     progress.start("check")
     with findings.guard("manifest", snapshot), repository.mirror.reader() as look:
         for table in repository.manifest(repository.snapshot(snapshot)).tables(READ):
             rows += table.num_rows
-            for path, size, wrong in compare_files(table, look, repository, share=share, rng=rng):
+            for path, size, wrong in compare_files(table, look, repository, share=share, lots=lots):
                 findings.count("files_read")
                 findings.count("bytes_read", size)
                 progress.advance(files=1, bytes=size)

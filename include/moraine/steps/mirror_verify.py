@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from moraine.engine.lots import Lots
 from moraine.errors import DamagedObject
 from moraine.model.entry import Kind, State, display_path, join_path
 from moraine.model.policy import Policy
@@ -49,11 +50,11 @@ def verify_mirror(run: Run, outcome: Ref) -> Verified:
     depth = run.policy.verify.depth
     evidence = _Evidence(done["shard"], depth, format_time(run.clock()))
     share = {"structure": 0.0, "sample": run.policy.verify.share, "full": 1.0}[depth]
-    rng = np.random.default_rng([done["shard"], *run.session.id.encode()])
+    lots = Lots(run.session.id, done["shard"])
     wrong: list[str] = []
     with run.mirror.reader() as look:
         for table in results_of(run, [done]):
-            for path, size, problem in compare_files(table, look, run.repository, share=share, rng=rng):
+            for path, size, problem in compare_files(table, look, run.repository, share=share, lots=lots):
                 evidence.files, evidence.bytes = evidence.files + 1, evidence.bytes + size
                 run.progress.advance(bytes=size)
                 wrong += [f"{path} {problem}"] if problem else []
@@ -69,7 +70,7 @@ def verify_mirror(run: Run, outcome: Ref) -> Verified:
 
 
 def compare_files(
-    table: pa.Table, look: LookAt, repository: Repository, *, share: float, rng: np.random.Generator
+    table: pa.Table, look: LookAt, repository: Repository, *, share: float, lots: Lots
 ) -> Iterator[tuple[str, int, str]]:
     """Path, bytes read and what is wrong (nothing: empty) of a share of the files of a table that were captured."""
     assert repository.mirror
@@ -77,7 +78,7 @@ def compare_files(
         return
     state = table["state"].to_numpy()
     file = (table["kind"].to_numpy() == Kind.FILE) & ((state == State.OK) | (state == State.RACY))
-    chosen = file & np.asarray(table["digest"].is_valid()) & (rng.random(table.num_rows) < share)
+    chosen = file & np.asarray(table["digest"].is_valid()) & (lots.draw(table.num_rows) < share)
     rows = table.select(READ).filter(pa.array(chosen)).to_pylist()
     with ThreadPoolExecutor(repository.mirror.width, thread_name_prefix="read-back") as pool:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from moraine.model.log import Session
 from moraine.model.policy import Policy
@@ -13,8 +14,10 @@ from moraine.repository.keys import Entropy
 from moraine.repository.repository import Repository
 from moraine.repository.work import WorkFiles
 from moraine.sources.base import Source
-from moraine.sources.mirror import Mirror
 from moraine.stores.base import Store
+
+if TYPE_CHECKING:
+    from moraine.sources.mirror import Mirror
 
 Clock = Callable[[], datetime]
 

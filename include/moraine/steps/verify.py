@@ -9,21 +9,24 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from moraine.engine.lots import Lots
 from moraine.errors import DamagedObject, IntegrityError, KeyUnavailable, MoraineError
 from moraine.model.window import format_time
-from moraine.repository.chunks import Lost
 from moraine.repository.packs import read_trailer
 from moraine.repository.work import Ref
 from moraine.steps.copy_journal import note_refused
 from moraine.steps.run import Run
 from moraine.stores.ahead import at_once, begin
+
+if TYPE_CHECKING:
+    from moraine.repository.chunks import Lost
 
 _REQUESTS = 4  # trailers read at once: this waits for the store, not for the processor
 
@@ -86,7 +89,7 @@ class _Check:
         self._evidence = _Evidence(outcome["shard"], run.policy.verify.depth, format_time(run.clock()))
         self._sizes: dict[str, int] = {pack["key"]: pack["size"] for pack in outcome["packs"]}
         # Seeded by the session, so that a retry looks at the same frames.
-        self._rng = np.random.default_rng([outcome["shard"], *run.session.id.encode()])
+        self._lots = Lots(run.session.id, outcome["shard"])
         self._problems: dict[str, MoraineError] = {}
 
     def read_back(self, locations: pa.Table) -> None:
@@ -95,7 +98,7 @@ class _Check:
         finish = begin(self._run.repository.store, lambda: self._structure(table))
         depth = self._evidence.depth
         if depth != "structure":
-            chosen = _choose(table, 1.0 if depth == "full" else self._run.policy.verify.share, self._rng)
+            chosen = _choose(table, 1.0 if depth == "full" else self._run.policy.verify.share, self._lots)
             self._hash(table.take(pa.array(chosen)))
         finish()
 
@@ -162,14 +165,14 @@ def _plain(column: pa.ChunkedArray) -> pa.Array:
     return flat.dictionary_decode() if pa.types.is_dictionary(flat.type) else flat
 
 
-def _choose(table: pa.Table, share: float, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+def _choose(table: pa.Table, share: float, lots: Lots) -> npt.NDArray[np.int64]:
     """The rows of the frames to open: `share` of all frames, and at least one of every pack."""
     if not table.num_rows:
         return np.empty(0, np.int64)
     pack = table["pack"].chunk(0).indices.to_numpy().astype(np.int64)
     place = pack << 32 | table["offset"].to_numpy()
     frames, frame_of_row = np.unique(place, return_inverse=True)
-    lot = rng.random(len(frames))
+    lot = lots.draw(len(frames))
     starts = np.flatnonzero(np.append(True, np.diff(frames >> 32) != 0))
     lowest = np.minimum.reduceat(lot, starts)
     best = np.repeat(lowest, np.diff(np.append(starts, len(frames))))
