@@ -15,7 +15,7 @@ def test_the_same_seed_draws_the_same_however_it_is_asked() -> None:
 
 def test_numbers_are_even_between_zero_and_one() -> None:
     drawn = Lots("seed").draw(100_000)
-    assert 0 <= drawn.min() and drawn.max() < 1
+    assert drawn.min() >= 0 and drawn.max() < 1
     counts = np.histogram(drawn, bins=20, range=(0, 1))[0]
     assert (abs(counts - 5000) < 400).all(), counts  # more than five standard deviations
     for share in (0.0, 0.001, 0.05, 1.0):

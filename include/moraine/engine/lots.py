@@ -21,4 +21,6 @@ class Lots:
         """The next `count` numbers, each from 0 up to but without 1."""
         raw = np.frombuffer(self._stream.digest(length=8 * count, seek=self._drawn), "<u8")
         self._drawn += 8 * count
-        return (raw >> np.uint64(64 - _BITS)) * 2.0**-_BITS
+        numbers = (raw >> np.uint64(64 - _BITS)).astype(np.float64)
+        numbers *= 2.0**-_BITS
+        return numbers
