@@ -7,7 +7,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from moraine.model.entry import CONTENT, INVENTORY, MANIFEST, Kind, row_key, split_path
+from moraine.model.entry import Kind, row_key, split_path
+from moraine.model.schemas import CONTENT, INVENTORY, MANIFEST
 
 DEFAULTS: dict[str, Any] = {
     "kind": Kind.FILE, "size": 10, "mode": 0o644, "uid": 1000, "gid": 1000, "mtime": 1_700_000_000, "mtime_ns": 1,

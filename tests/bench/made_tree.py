@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from moraine.model.entry import INVENTORY, Kind
+from moraine.model.entry import Kind
+from moraine.model.schemas import INVENTORY
 from moraine.sources.base import Attributes, ListShard, SourceFacts, Stamp, Wanted
 from moraine.sources.target import FOUND, Asked, Beside, Extra, Notes, Rows, TargetFacts
 

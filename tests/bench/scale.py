@@ -28,9 +28,10 @@ import numpy as np
 import pyarrow as pa
 
 from made_tree import MadeSource, MadeTarget
-from moraine.model.entry import CONTENT, INVENTORY, RESULTS, Kind
+from moraine.model.entry import Kind
 from moraine.model.policy import Policy
 from moraine.model.policy_file import validate_policy
+from moraine.model.schemas import CONTENT, INVENTORY, RESULTS
 from moraine.model.window import Window
 from moraine.repository.repository import Repository
 from moraine.steps.backup import Holder, backup

@@ -14,7 +14,7 @@ from unittest.mock import patch
 import numpy as np
 import pyarrow as pa
 
-from moraine.model.entry import MANIFEST
+from moraine.model.schemas import MANIFEST
 from moraine.model.window import Window
 from moraine.repository import key_slots
 from moraine.repository.repository import Repository

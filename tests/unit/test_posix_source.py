@@ -13,7 +13,8 @@ import pyarrow as pa
 import pytest
 
 from moraine.errors import SourceDenied, SourceError
-from moraine.model.entry import INVENTORY, Kind, State, join_path, row_key
+from moraine.model.entry import Kind, State, join_path, row_key
+from moraine.model.schemas import INVENTORY
 from moraine.sources import posix_walk
 from moraine.sources.base import ListShard
 from moraine.sources.descent import KEPT, Descent

@@ -14,7 +14,7 @@ import pytest
 from pyarrow import orc
 
 from moraine.engine.footers import TAIL, Footer, Shape, read_footer
-from moraine.model.entry import MANIFEST
+from moraine.model.schemas import MANIFEST
 from moraine.report.query import query
 from moraine.repository.repository import Repository
 from moraine.stores.local import LocalStore

@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 
 from moraine.engine.lots import Lots
 from moraine.engine.rows import match, sorted_rows
-from moraine.model.entry import CHANGES, CONTENT, INVENTORY, VERSION, Kind, Op, State
+from moraine.model.entry import Kind, Op, State
+from moraine.model.schemas import CHANGES, CONTENT, INVENTORY, VERSION
 
 Mask = npt.NDArray[np.bool_]
 Column = npt.NDArray[np.generic]

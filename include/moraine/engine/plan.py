@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from moraine.model.entry import CHANGES, display_path
+from moraine.model.entry import display_path
+from moraine.model.schemas import CHANGES
 from moraine.model.units import format_size
 
 _LONGEST = 40  # letters of a directory in a label

@@ -119,7 +119,7 @@ class _Content:
 
 
 def _nothing(names: tuple[str, ...]) -> pa.Table:
-    from moraine.model.entry import MANIFEST
+    from moraine.model.schemas import MANIFEST
 
     return pa.schema([MANIFEST.field(name) for name in names]).empty_table()
 

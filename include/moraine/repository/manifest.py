@@ -16,7 +16,8 @@ import pyarrow.compute as pc
 
 from moraine.engine.rows import Cursor, key_at, lay_over, overlay, rechunk
 from moraine.errors import MissingObject, ObjectNotFound
-from moraine.model.entry import MANIFEST, Op, row_key
+from moraine.model.entry import Op, row_key
+from moraine.model.schemas import MANIFEST
 from moraine.model.snapshot import DeltaRef, ShardRef, Snapshot
 from moraine.repository.documents import digest
 from moraine.repository.keys import Keyring

@@ -112,9 +112,9 @@ class Source(Protocol):
         """Split the listing into about `want` parts, breadth first; one is fine."""
 
     def list(self, shard: ListShard) -> Iterator[pa.RecordBatch]:
-        """Entries of the shard: batches of `model.entry.INVENTORY`, rows in manifest order.
+        """Entries of the shard: batches of `model.schemas.INVENTORY`, rows in manifest order.
 
-        A source that keeps several versions of an entry adds the column `model.entry.VERSION`.
+        A source that keeps several versions of an entry adds the column `model.schemas.VERSION`.
         """
 
     def reader(self) -> AbstractContextManager[Reader]:

@@ -123,7 +123,7 @@ class PosixSource:
         ]
 
     def list(self, shard: ListShard) -> Iterator[pa.RecordBatch]:
-        """Entries of the shard: batches of about 64k rows of `model.entry.INVENTORY`, in manifest order.
+        """Entries of the shard: batches of about 64k rows of `model.schemas.INVENTORY`, in manifest order.
 
         Raises:
             SourceError: a directory whose row had already been delivered turned out to be unreadable.

@@ -19,7 +19,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from moraine.model.entry import INVENTORY, Kind, State
+from moraine.model.entry import Kind, State
+from moraine.model.schemas import INVENTORY
 from moraine.sources.os_errors import UNLINKED
 
 # The ten integers a stat result unpacks to, then mtime and ctime in ns.

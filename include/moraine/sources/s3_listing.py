@@ -18,7 +18,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from moraine.model.entry import INVENTORY, State, join_path
+from moraine.model.entry import State, join_path
+from moraine.model.schemas import INVENTORY
 from moraine.sources.base import ListShard
 from moraine.sources.excludes import ExcludeRules
 from moraine.sources.posix_rows import in_order

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from moraine.model.entry import INVENTORY
+from moraine.model.schemas import INVENTORY
 from moraine.sources.s3_names import key_of
 
 _LONGEST = 1024  # bytes of a key

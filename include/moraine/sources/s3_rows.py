@@ -14,7 +14,8 @@ import numpy as np
 import pyarrow as pa
 from blake3 import blake3
 
-from moraine.model.entry import INVENTORY, VERSION, Kind, State
+from moraine.model.entry import Kind, State
+from moraine.model.schemas import INVENTORY, VERSION
 from moraine.sources.base import Stamp
 from moraine.sources.s3_client import Listed
 

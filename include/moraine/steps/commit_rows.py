@@ -12,7 +12,8 @@ import pyarrow.compute as pc
 from moraine.engine.footers import Shape
 from moraine.engine.rows import Cursor, key_at, match, sorted_rows
 from moraine.errors import CommitRefused
-from moraine.model.entry import MANIFEST, Kind, Op, display_path, join_path
+from moraine.model.entry import Kind, Op, display_path, join_path
+from moraine.model.schemas import MANIFEST
 from moraine.model.snapshot import Totals
 from moraine.repository.manifest import DELTA
 from moraine.steps.diff import Diffed

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from moraine.model.entry import CONTENT, INVENTORY, RESULTS, Kind, Op, State
+from moraine.model.entry import Kind, Op, State
+from moraine.model.schemas import CONTENT, INVENTORY, RESULTS
 from moraine.sources.base import Attributes, Stamp, Wanted
 from moraine.steps.copy_files import Content, Listed
 

@@ -13,7 +13,8 @@ from moraine.engine.diff import Rules, compare, renamed
 from moraine.engine.lots import Lots
 from moraine.engine.plan import Planner, PlanShard
 from moraine.engine.rows import Cursor, aligned, overlay
-from moraine.model.entry import INVENTORY, Kind, Op
+from moraine.model.entry import Kind, Op
+from moraine.model.schemas import INVENTORY
 from moraine.model.snapshot import Snapshot
 from moraine.repository.work import Ref
 from moraine.steps.list import Listed

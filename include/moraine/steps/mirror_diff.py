@@ -15,7 +15,8 @@ import pyarrow.compute as pc
 
 from moraine.engine.rows import Cursor, key_at, match
 from moraine.errors import GateRefused
-from moraine.model.entry import INVENTORY, Kind, State, join_path
+from moraine.model.entry import Kind, State, join_path
+from moraine.model.schemas import INVENTORY
 from moraine.steps.diff import Diffed, diff_entries
 from moraine.steps.gate import Gated, gate_changes
 from moraine.steps.list import Listed

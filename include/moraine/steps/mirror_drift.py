@@ -11,7 +11,8 @@ import pyarrow as pa
 
 from moraine.engine.rows import Cursor, aligned, key_at, match, sorted_rows
 from moraine.errors import MissingObject, ObjectNotFound
-from moraine.model.entry import INVENTORY, NAME, Kind, display_path, join_path
+from moraine.model.entry import Kind, display_path, join_path
+from moraine.model.schemas import INVENTORY, NAME
 from moraine.repository import layout
 from moraine.repository.documents import digest
 from moraine.repository.repository import Repository

@@ -16,7 +16,8 @@ import pyarrow as pa
 
 from moraine.engine.rows import Cursor, aligned, match, rechunk
 from moraine.errors import DamagedObject
-from moraine.model.entry import INVENTORY, Kind, State, display_path, join_path
+from moraine.model.entry import Kind, State, display_path, join_path
+from moraine.model.schemas import INVENTORY
 from moraine.model.window import format_time
 from moraine.repository.manifest import merge_window
 from moraine.repository.work import Ref
