@@ -20,6 +20,7 @@ from moraine.sources.base import ListShard
 from moraine.sources.descent import KEPT, Descent
 from moraine.sources.excludes import ExcludeRules
 from moraine.sources.posix import PosixSource
+from moraine.sources.posix_columns import to_batches
 from moraine.sources.posix_rows import InventoryRows
 from nasty import make_nasty_tree
 from unprivileged import as_nobody, open_directory
@@ -246,7 +247,8 @@ def test_an_entry_that_goes_before_its_stat_is_left_out(tmp_path: Path) -> None:
     (tmp_path / "a").unlink()
     rows = InventoryRows()
     assert rows.add(b"x", entries) == []
-    assert rows.take().select(["dir", "name"]).to_pylist() == [{"dir": b"x", "name": b"b"}]
+    (batch,) = to_batches([[rows.take()]], 2)
+    assert batch.select(["dir", "name"]).to_pylist() == [{"dir": b"x", "name": b"b"}]
     os.close(fd)
 
 
@@ -266,7 +268,8 @@ class _Entry:
 def test_numbers_of_64_bits_and_the_year_9999_are_exact() -> None:
     rows = InventoryRows()
     rows.add(b"", [_Entry()])  # type: ignore[list-item]
-    (row,) = rows.take().to_pylist()
+    (batch,) = to_batches([[rows.take()]], 1)
+    (row,) = batch.to_pylist()
     assert (row["inode"], row["device"], row["uid"]) == ((1 << 64) - 5, (1 << 63) + 9, 0xFFFFFFFE)
     assert (row["mtime"], row["mtime_ns"]) == (253_402_300_799, 999_999_999)
     assert (row["ctime"], row["ctime_ns"]) == (-(1 << 40), 1)

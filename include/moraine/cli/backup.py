@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 import re
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from moraine.cli.context import Context
@@ -15,8 +18,12 @@ from moraine.cli.text import pairs, plural
 from moraine.errors import ConfigError
 
 if TYPE_CHECKING:
-    from moraine.model.policy import Policy, PosixSource, S3Source
+    from moraine.model.policy import Policy
+    from moraine.model.policy import PosixSource as Directory
+    from moraine.model.policy import S3Source as Bucket
     from moraine.repository.repository import Repository
+    from moraine.sources.posix import PosixSource
+    from moraine.sources.s3 import S3Source
     from moraine.steps.commit import Committed
 
 # flag → key of the policy's source
@@ -53,27 +60,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """Back up and print the snapshot; 3 when some files could not be read."""
-    if args.repo or args.source:  # else the policy file says where the repository is
-        context.begin_aside(args)
     policy = _policy(args, context)
     if policy.destination:
         hint = f"`moraine mirror --policy {args.policy}` runs it"
         raise ConfigError(f"policy {policy.policy} keeps a mirror", hint=hint)
-    from moraine.cli.holder import this_process
-    from moraine.cli.metrics import tell_backup
-    from moraine.sources import posix
-    from moraine.steps.backup import backup
+    from moraine.sources.posix import PosixSource
     from moraine.steps.source import open_source
-    from moraine.stores.memory import MemoryStore
 
     source = open_source(policy, environ=context.environ)
     facts = source.probe()  # a source that is missing is said before a passphrase is asked for
     began = context.clock()
-    begin = source.begin if isinstance(source, posix.PosixSource) else None
-    repository = context.open_policy_repository(args, policy, meanwhile=begin)
-    for note in [*facts.notes, *_inside(policy.source.place, repository.store.url)]:
+    silent = context.opens_silently(args, policy.repository)
+    # This forks: before there is any thread, and before there is much memory to share.
+    with source.begun() if silent and isinstance(source, PosixSource) else nullcontext():
+        return _back_up(args, context, policy, source, facts.notes, began)
+
+
+def _back_up(
+    args: argparse.Namespace,
+    context: Context,
+    policy: Policy,
+    source: PosixSource | S3Source,
+    notes: Sequence[str],
+    began: datetime,
+) -> int:
+    if args.repo or args.source:  # else the policy file says where the repository is
+        context.begin_aside(args)
+    from moraine.cli.holder import this_process
+    from moraine.cli.metrics import tell_backup
+    from moraine.steps.backup import backup
+    from moraine.stores.memory import MemoryStore
+
+    repository = context.open_policy_repository(args, policy)
+    for note in [*notes, *_inside(policy.source.place, repository.store.url)]:
         context.out.note(f"note: {note}")
-    progress = make_progress(context.out)
     committed = backup(
         repository,
         policy,
@@ -83,7 +103,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
         holder=this_process(),
         work=MemoryStore(most=_WORK_FILES),
         began=began,
-        progress=progress,
+        progress=make_progress(context.out),
         ignore_gate=args.allow_change,
     )
     took = (context.clock() - began).total_seconds()
@@ -132,15 +152,15 @@ def _bare_policy(args: argparse.Namespace, context: Context, excludes: dict[str,
     return Policy(policy=name, source=source, repository=RepositoryAddress(url=url))
 
 
-def _directory(args: argparse.Namespace, excludes: dict[str, Any]) -> PosixSource:
-    from moraine.model.policy import PosixSource
+def _directory(args: argparse.Namespace, excludes: dict[str, Any]) -> Directory:
+    from moraine.model.policy import PosixSource as Directory
 
-    return PosixSource(path=os.path.abspath(args.source), **excludes)
+    return Directory(path=os.path.abspath(args.source), **excludes)
 
 
-def _s3_source(args: argparse.Namespace, excludes: dict[str, Any]) -> S3Source:
+def _s3_source(args: argparse.Namespace, excludes: dict[str, Any]) -> Bucket:
     """The source that s3://bucket/prefix names; what follows the bucket and a slash is the prefix, byte for byte."""
-    from moraine.model.policy import S3Source
+    from moraine.model.policy import S3Source as Bucket
 
     bucket, _, prefix = args.source.removeprefix("s3://").partition("/")
     if args.exclude_if_present or args.exclude_caches or args.one_file_system:
@@ -154,7 +174,7 @@ def _s3_source(args: argparse.Namespace, excludes: dict[str, Any]) -> S3Source:
             hint="credentials come from a profile or AWS_* variables",
         )
     place = {"endpoint_url": args.source_endpoint_url, "region": args.source_region}
-    return S3Source(kind="s3", bucket=bucket, prefix=prefix, **place, **excludes)
+    return Bucket(kind="s3", bucket=bucket, prefix=prefix, **place, **excludes)
 
 
 def _inside(source: str, repository: str) -> list[str]:

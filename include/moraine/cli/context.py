@@ -10,7 +10,7 @@ import argparse
 import gc
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -23,7 +23,7 @@ STATE = "/.moraine"  # ends the address of what a mirror knows of itself
 
 if TYPE_CHECKING:
     from moraine.cli.unlocking import Unlocking
-    from moraine.model.policy import Policy
+    from moraine.model.policy import Policy, RepositoryAddress
     from moraine.model.policy_file import BrokenPolicy
     from moraine.repository.repository import Repository
     from moraine.stores.base import Store
@@ -52,6 +52,10 @@ class Context:
         allowed = getattr(os, "sched_getaffinity", None)  # Linux has it
         return min(len(allowed(0)) if allowed else os.cpu_count() or 1, _MOST_CORES)
 
+    def opens_silently(self, args: argparse.Namespace, address: RepositoryAddress) -> bool:
+        """Whether the secret is in a file, so that opening the repository asks nobody and waits for nobody."""
+        return bool(args.passphrase_file or self.environ.get("MORAINE_PASSPHRASE_FILE") or address.passphrase_file)
+
     def begin_aside(self, args: argparse.Namespace) -> None:
         """Begin to open the repository of the flags, if that needs no question, while the caller goes on loading."""
         named = args.repo or self.environ.get("MORAINE_REPOSITORY")
@@ -76,15 +80,10 @@ class Context:
         place = {"endpoint_url": args.endpoint_url, "region": args.region}
         return open_store(_state_of(url), **place, environ=self.environ, meter=self.meter)
 
-    def open_repository(
-        self, args: argparse.Namespace, url: str | None = None, *, meanwhile: Callable[[], object] | None = None
-    ) -> Repository:
-        """The repository at `url`, --repo or MORAINE_REPOSITORY; its passphrase is stretched beside `meanwhile`."""
+    def open_repository(self, args: argparse.Namespace, url: str | None = None) -> Repository:
+        """The repository at `url`, --repo or MORAINE_REPOSITORY."""
         unlocking = self._unlocking or self._unlock(args, url)
         from moraine.repository.repository import Repository
-
-        if meanwhile:
-            meanwhile()
 
         store = unlocking.store
         repository = Repository.enter(store, unlocking.result(), entropy=self.entropy)
@@ -109,13 +108,11 @@ class Context:
             repository.store.url, origin, endpoint_url=args.endpoint_url, region=args.region, environ=self.environ
         )
 
-    def open_policy_repository(
-        self, args: argparse.Namespace, policy: Policy, *, meanwhile: Callable[[], object] | None = None
-    ) -> Repository:
+    def open_policy_repository(self, args: argparse.Namespace, policy: Policy) -> Repository:
         """The repository of --repo, or else the one a policy names, with the passphrase file and the flags it names."""
         address = policy.repository
         if args.repo:
-            return self.open_repository(args, meanwhile=meanwhile)
+            return self.open_repository(args)
         if address.connection and not address.url.startswith(("/", "file:")):
             self.out.note(f"connection {address.connection} belongs to Airflow: here the AWS credential chain is used")
         named = {
@@ -126,7 +123,7 @@ class Context:
         merged = argparse.Namespace(
             **vars(args) | {name: getattr(args, name) or value for name, value in named.items()}
         )
-        return self.open_repository(merged, address.url, meanwhile=meanwhile)
+        return self.open_repository(merged, address.url)
 
     def find_policy(self, name: str) -> Policy:
         """The policy in the file `name`, or the one of that name in MORAINE_POLICIES or include/policies.

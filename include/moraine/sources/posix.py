@@ -6,13 +6,13 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
-from itertools import chain
-
-import pyarrow as pa
+from typing import TYPE_CHECKING
 
 from moraine.errors import SourceDenied, SourceError, SourceMissing, SourceUnmounted
 from moraine.model.entry import display_path, join_path
+from moraine.sources import posix_walk
 from moraine.sources.base import ListShard, SourceFacts
 from moraine.sources.excludes import ExcludeRules, Explanation
 from moraine.sources.mounts import mount_of
@@ -20,6 +20,11 @@ from moraine.sources.os_errors import FORBIDDEN
 from moraine.sources.posix_explain import explain
 from moraine.sources.posix_reader import PosixReader
 from moraine.sources.posix_walk import Walk
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from moraine.sources.posix_ahead import WalkAhead
 
 _NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 _DISCONNECTED = frozenset({errno.ENOTCONN, errno.ESTALE, errno.EHOSTDOWN})
@@ -53,7 +58,7 @@ class PosixSource:
         self._excludes = excludes or ExcludeRules()
         self._one_file_system = one_file_system
         self._must_be_mount = must_be_mount
-        self._begun: Iterator[pa.RecordBatch] | None = None
+        self._ahead: WalkAhead | None = None
 
     def probe(self) -> SourceFacts:
         """Look at the root before anything is written.
@@ -128,21 +133,27 @@ class PosixSource:
         Raises:
             SourceError: a directory whose row had already been delivered turned out to be unreadable.
         """
-        begun, self._begun = self._begun, None
-        if begun and shard == _WHOLE:
-            yield from begun
+        from moraine.sources.posix_columns import to_batches
+
+        if shard == _WHOLE and self._ahead:
+            ahead, self._ahead = self._ahead, None
+            yield from to_batches(ahead.pieces(), posix_walk.BATCH)
             return
         with Walk(self.path, self._excludes, one_file_system=self._one_file_system, shard=shard) as walk:
-            yield from walk.batches()
+            yield from to_batches(walk.pieces(), posix_walk.BATCH)
 
-    def begin(self) -> None:
-        """List the first batch of the whole tree now, while a repository is being opened; `list` hands it out once.
+    @contextmanager
+    def begun(self) -> Iterator[bool]:
+        """List the whole tree in another process meanwhile, for the first `list` of all of it; False where none can."""
+        from moraine.sources.posix_ahead import walk_ahead
 
-        Raises:
-            SourceError: as `list`.
-        """
-        batches = self.list(_WHOLE)
-        self._begun = chain([next(batches)], batches)  # the root has a row, so there is one
+        ahead = self._ahead = walk_ahead(lambda: Walk(self.path, self._excludes, one_file_system=self._one_file_system))
+        try:
+            yield ahead is not None
+        finally:
+            self._ahead = None
+            if ahead:
+                ahead.close()
 
     def reader(self) -> PosixReader:
         """Open a reader; it is a context manager, and for one thread."""

@@ -1,42 +1,23 @@
-"""Stat results as INVENTORY batches. Knows `os.DirEntry` and Arrow, nothing of walks, rules or descriptors.
+"""Stat results, packed into bytes as soon as they are seen. Knows `os.DirEntry`, nothing of walks or rules.
 
-A row is packed into bytes as soon as it is seen and the columns are made from the bytes a batch at a time, so that
-an entry costs some hundred nanoseconds and no object of it lives on.
+`posix_columns` makes columns of the bytes a batch at a time, so that an entry costs some hundred nanoseconds and no
+object of it lives on. What gathers the rows loads neither NumPy nor Arrow: it may run before they are there.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
-from itertools import pairwise
+from collections.abc import Iterable
 from struct import Struct
 from struct import error as StructError
 from typing import NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from moraine.model.entry import Kind, State
-from moraine.model.schemas import INVENTORY
 from moraine.sources.os_errors import UNLINKED
 
 # The ten integers a stat result unpacks to, then mtime and ctime in ns.
 _ROW = Struct("<qQQqqqqqqqqq")
-_FIELDS = np.dtype(
-    [
-        ("mode", "<i8"), ("inode", "<u8"), ("device", "<u8"), ("nlink", "<i8"), ("uid", "<i8"), ("gid", "<i8"),
-        ("size", "<i8"), ("atime", "<i8"), ("mtime", "<i8"), ("ctime", "<i8"), ("mtime_ns", "<i8"), ("ctime_ns", "<i8"),
-    ]
-)  # fmt: skip
 _REGULAR, _DIRECTORY, _SYMLINK, _CHARACTER, _BLOCK = 0o10, 0o4, 0o12, 0o2, 0o6  # st_mode >> 12
-_KINDS = np.zeros(16, np.uint8)
-_KINDS[[_REGULAR, _DIRECTORY, _SYMLINK, 0o1, _CHARACTER, _BLOCK, 0o14]] = [
-    Kind.FILE, Kind.DIRECTORY, Kind.SYMLINK, Kind.FIFO, Kind.CHARACTER_DEVICE, Kind.BLOCK_DEVICE, Kind.SOCKET,
-]  # fmt: skip
-_BILLION = 1_000_000_000
 _UTF8 = sys.getfilesystemencoding() == "utf-8"
 
 
@@ -46,6 +27,18 @@ class Subdirectory(NamedTuple):
     name: str
     row: int
     device: int
+
+
+class PackedRows(NamedTuple):
+    """Rows that belong to one batch."""
+
+    stats: bytes  # `_ROW` each
+    names: bytes  # each ended by NUL
+    directories: list[bytes]
+    starts: list[int]  # the first row of each directory
+    rdev: dict[int, int]  # row → device number
+    denied: list[int]  # rows that cannot be read
+    ordered: bool  # whether rows of a directory are in order
 
 
 class InventoryRows:
@@ -120,88 +113,27 @@ class InventoryRows:
         self._denied.append(row - self.taken)
         return True
 
-    def take(self) -> pa.RecordBatch:
+    def take(self) -> PackedRows:
         """All rows added since the last time."""
-        found = np.frombuffer(bytes(self._packed), _FIELDS)
-        names, ordered = _name_array(self._names)
-        state = np.zeros(len(found), np.uint8)
-        state[self._denied] = State.DENIED
-        rdev = np.zeros(len(found), np.uint64)
-        rdev[list(self._rdev)] = list(self._rdev.values())
-        counts = [end - start for start, end in pairwise([*self._starts, len(found)])]
-        indices = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
-        directory = pa.DictionaryArray.from_arrays(
-            _numbers(indices, pa.int32()), pa.array(self._directories, pa.binary())
+        names, ordered = _joined(self._names)
+        taken = PackedRows(
+            bytes(self._packed), names, self._directories, self._starts, self._rdev, self._denied, ordered
         )
-        numbers = _stat_columns(found) | {"rdev": rdev, "state": state}
-        columns = {name: _numbers(values, INVENTORY.field(name).type) for name, values in numbers.items()}
-        columns |= {"dir": directory, "name": names}
-        batch = pa.record_batch([columns[name] for name in INVENTORY.names], schema=INVENTORY)
-        if not ordered:
-            keys = list(zip(indices.tolist(), names.to_pylist(), strict=True))
-            batch = batch.take(pa.array(sorted(range(len(keys)), key=keys.__getitem__)))
-        self.taken += len(found)
+        self.taken += len(self._names)
         self._clear()
-        return batch
+        return taken
 
 
-def in_order(batches: list[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
-    """Batches of a single directory, each in itself in any order, as batches of `rows` rows in order of all names.
-
-    Empties `batches`, to hold the rows no longer than needed.
-    """
-    directory, schema = batches[0].column("dir").dictionary[:1], batches[0].schema
-    table = pa.Table.from_batches(batches).drop_columns("dir")
-    batches.clear()
-    order = pc.sort_indices(table["name"])
-    for start in range(0, len(order), rows):
-        part = table.take(order.slice(start, rows)).combine_chunks()
-        indices = pa.array(np.zeros(len(part), np.int32))
-        yield from (
-            part.add_column(0, INVENTORY.field("dir"), pa.DictionaryArray.from_arrays(indices, directory))
-            .cast(schema)
-            .to_batches()
-        )
-
-
-def _stat_columns(found: npt.NDArray[np.void]) -> dict[str, npt.NDArray[np.generic]]:
-    mode = found["mode"]
-    kind = _KINDS[mode >> 12]
-    return {
-        "kind": kind,
-        "size": np.where(kind == Kind.FILE, found["size"], 0),
-        "mode": (mode & 0o7777).astype(np.uint32),
-        "uid": found["uid"].astype(np.uint32),
-        "gid": found["gid"].astype(np.uint32),
-        "mtime": found["mtime"].copy(),
-        "mtime_ns": (found["mtime_ns"] - found["mtime"] * _BILLION).astype(np.int32),
-        "ctime": found["ctime"].copy(),
-        "ctime_ns": (found["ctime_ns"] - found["ctime"] * _BILLION).astype(np.int32),
-        "inode": found["inode"].copy(),
-        "device": found["device"].copy(),
-        "nlink": found["nlink"].astype(np.uint32),
-    }
-
-
-def _numbers(values: npt.NDArray[np.generic], kind: pa.DataType) -> pa.Array:
-    """A column over the memory of `values`: `pyarrow.array` would load NumPy's masked arrays to look for one."""
-    exact = np.ascontiguousarray(values, kind.to_pandas_dtype())
-    return pa.Array.from_buffers(kind, len(exact), [None, pa.py_buffer(exact)])
-
-
-def _name_array(names: list[str]) -> tuple[pa.Array, bool]:
-    """Names as bytes, and whether the order of the text is that of the bytes."""
-    text = "\0".join(names)
+def _joined(names: list[str]) -> tuple[bytes, bool]:
+    """Names as bytes, each ended by NUL, and whether the order of the text is that of the bytes."""
+    text = "\0".join([*names, ""])
     try:
         joined, ordered = text.encode(), _UTF8
         if not _UTF8:
             joined = os.fsencode(text)
     except UnicodeEncodeError:  # bytes that are no UTF-8 stand in the text as surrogates, which sort elsewhere
         joined, ordered = os.fsencode(text), False
-    ends = np.flatnonzero(np.frombuffer(joined + b"\0", np.uint8) == 0)
-    offsets = np.concatenate([[0], ends - np.arange(len(ends))]).astype(np.int32)
-    data = pa.py_buffer(joined.replace(b"\0", b""))
-    return pa.Array.from_buffers(pa.binary(), len(names), [None, pa.py_buffer(offsets), data]), ordered
+    return joined, ordered
 
 
 def _pack(found: os.stat_result) -> bytes:

@@ -15,15 +15,13 @@ from operator import attrgetter
 from types import TracebackType
 from typing import Self
 
-import pyarrow as pa
-
 from moraine.model.entry import join_path
 from moraine.sources.base import ListShard
 from moraine.sources.descent import TO_LIST, Descent
 from moraine.sources.excludes import ExcludeRules
 from moraine.sources.markers import find_marker
 from moraine.sources.os_errors import OUT_OF_DESCRIPTORS, UNLINKED, source_error
-from moraine.sources.posix_rows import InventoryRows, Subdirectory, in_order
+from moraine.sources.posix_rows import InventoryRows, PackedRows, Subdirectory
 
 BATCH = 1 << 16
 _PROBE = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
@@ -66,8 +64,8 @@ class Walk:
         """Close the directories that are open."""
         self._descent.close()
 
-    def batches(self) -> Iterator[pa.RecordBatch]:
-        """The rows, in manifest order."""
+    def pieces(self) -> Iterator[list[PackedRows]]:
+        """The rows in manifest order, a piece at a time; of a large directory all pieces together, not yet in order."""
         if not self._start:
             self._rows.add_root(self._found)
         directory, row = b"", ELSEWHERE
@@ -97,7 +95,7 @@ class Walk:
             return []
         return sorted(map(os.fsencode, found))
 
-    def _directory(self, directory: bytes, row: int) -> Generator[pa.RecordBatch, None, list[tuple[bytes, int]]]:
+    def _directory(self, directory: bytes, row: int) -> Generator[list[PackedRows], None, list[tuple[bytes, int]]]:
         """Add the entries of one directory.
 
         Returns:
@@ -125,10 +123,10 @@ class Walk:
         below = self._rows.add(directory, self._chosen(directory, fd, entries), self._larger_than)
         return self._to_enter(directory, fd, below) if below else []
 
-    def _large(self, directory: bytes, fd: int) -> Generator[pa.RecordBatch, None, list[tuple[bytes, int]]]:
+    def _large(self, directory: bytes, fd: int) -> Generator[list[PackedRows], None, list[tuple[bytes, int]]]:
         """As `_directory`, for more entries than a batch holds: read piece by piece, sorted at the end."""
         yield from self._flush()
-        pieces: list[pa.RecordBatch] = []
+        pieces: list[PackedRows] = []
         waiting: list[tuple[bytes, int]] = []
         try:
             with os.scandir(fd) as scan:
@@ -139,7 +137,7 @@ class Walk:
                     entries.clear()  # each holds its stat result
         except OSError as error:
             raise source_error(error, directory, "list") from error
-        yield from in_order(pieces, BATCH)
+        yield pieces
         waiting.sort(reverse=True)
         return waiting
 
@@ -185,9 +183,9 @@ class Walk:
         if error.errno in OUT_OF_DESCRIPTORS or not self._rows.deny(row):
             raise source_error(error, directory, "list") from error
 
-    def _flush(self) -> Iterator[pa.RecordBatch]:
+    def _flush(self) -> Iterator[list[PackedRows]]:
         if len(self._rows):
-            yield self._rows.take()
+            yield [self._rows.take()]
 
 
 def _is_directory(entry: os.DirEntry[str]) -> bool:

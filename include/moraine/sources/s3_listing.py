@@ -22,7 +22,7 @@ from moraine.model.entry import State, join_path
 from moraine.model.schemas import INVENTORY
 from moraine.sources.base import ListShard
 from moraine.sources.excludes import ExcludeRules
-from moraine.sources.posix_rows import in_order
+from moraine.sources.posix_columns import in_order
 from moraine.sources.s3_client import Listed, Page
 from moraine.sources.s3_names import LONGEST, directory_of, names_of
 from moraine.sources.s3_rows import ObjectRows

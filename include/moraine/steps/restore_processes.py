@@ -8,7 +8,6 @@ and the same restore, run again, goes on from there.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import threading
@@ -22,6 +21,7 @@ from typing import Any, NoReturn
 
 from moraine.errors import RestoreError
 from moraine.model.progress import Progress
+from moraine.sources.forked import settle_in
 from moraine.sources.posix_target_writer import PosixWriter
 from moraine.sources.target import Notes
 from moraine.stores.base import Store
@@ -30,7 +30,6 @@ from moraine.stores.memory import MemoryStore
 
 Part = Callable[[Progress], None]
 
-_PR_SET_PDEATHSIG = 1
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -116,23 +115,13 @@ def _live(
     try:
         for other in others:
             other.close()  # else nobody would notice that the first process is gone
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the first process decides
         signal.signal(signal.SIGTERM, _interrupt)
-        _die_with(parent)
+        settle_in(parent)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         pipe.send(work())
         code = 0
     finally:
         os._exit(code)
-
-
-def _die_with(parent: int) -> None:
-    """Be gone when the parent is: else the restore that is run again would meet this one."""
-    prctl = getattr(ctypes.CDLL(None), "prctl", None)  # elsewhere than on Linux the broken pipe has to do
-    if prctl:
-        prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-    if os.getppid() != parent:
-        os._exit(1)
 
 
 def _outcome(part: Part, writer: PosixWriter, pipe: Connection) -> _Outcome | Exception:

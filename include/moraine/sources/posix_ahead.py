@@ -1,0 +1,104 @@
+"""A walk in a process of its own: a tree is listed on one core while another still loads what rows are made into.
+
+Loading NumPy and Arrow takes as long as a `stat` of 50,000 files, and Python does one of them at a time. The process is
+forked before they are loaded. It sends packed rows through a pipe, whose size bounds how far it runs ahead.
+"""
+
+from __future__ import annotations
+
+import marshal
+import os
+import pickle
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from struct import Struct
+from typing import IO
+
+from moraine.errors import SourceError
+from moraine.sources.forked import settle_in
+from moraine.sources.posix_rows import PackedRows
+from moraine.sources.posix_walk import Walk
+
+_HEAD = Struct("<cQ")  # what follows, and its length in bytes
+_ROWS, _ERROR, _END = b"R", b"E", b"."
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class WalkAhead:
+    """The process, and what it has found."""
+
+    def __init__(self, child: int, pipe: IO[bytes]) -> None:
+        self._child = child
+        self._pipe = pipe
+
+    def pieces(self) -> Iterator[list[PackedRows]]:
+        """What `Walk.pieces` delivers there. Raises what it raises; SourceError: the process was killed."""
+        while True:
+            head = self._pipe.read(_HEAD.size)
+            form, length = _HEAD.unpack(head) if len(head) == _HEAD.size else (_ERROR, 0)
+            body = self._pipe.read(length)
+            if len(body) < length or form == _ERROR:
+                raise pickle.loads(body) if body and len(body) == length else _killed()
+            if form == _END:
+                return
+            yield [PackedRows(*piece) for piece in marshal.loads(body)]
+
+    def close(self) -> None:
+        """End the process, whether or not it is done."""
+        self._pipe.close()
+        with suppress(ProcessLookupError):
+            os.kill(self._child, signal.SIGKILL)  # it has written nothing that could be left half done
+        os.waitpid(self._child, 0)
+
+
+def walk_ahead(open_walk: Callable[[], Walk]) -> WalkAhead | None:
+    """Begin a walk; None where a fork is not safe, as another thread could hold a lock over it, or not possible."""
+    if threading.active_count() > 1:
+        return None
+    parent = os.getpid()
+    reads, writes = os.pipe()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # until the process knows what to do with them
+    try:
+        child = os.fork()
+        if not child:
+            try:
+                os.close(reads)
+                settle_in(parent)
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+                _tell(open_walk, writes)
+            finally:
+                os._exit(0)
+    except OSError:
+        os.close(reads)
+        return None
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        os.close(writes)
+    return WalkAhead(child, os.fdopen(reads, "rb"))
+
+
+def _tell(open_walk: Callable[[], Walk], pipe: int) -> None:
+    with os.fdopen(pipe, "wb") as out:
+        try:
+            with open_walk() as walk:
+                for pieces in walk.pieces():
+                    _send(out, _ROWS, marshal.dumps([tuple(piece) for piece in pieces]))
+            _send(out, _END, b"")
+        except Exception as error:
+            _send(out, _ERROR, pickle.dumps(error))
+
+
+def _send(out: IO[bytes], form: bytes, body: bytes) -> None:
+    out.write(_HEAD.pack(form, len(body)))
+    out.write(body)
+    out.flush()
+
+
+def _killed() -> SourceError:
+    return SourceError(
+        "the process that lists the source was ended from outside",
+        hint="run the same again; if memory was short, the kernel's log says so (dmesg)",
+    )
