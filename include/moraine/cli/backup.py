@@ -70,9 +70,9 @@ def run(args: argparse.Namespace, context: Context) -> int:
     source = open_source(policy, environ=context.environ)
     facts = source.probe()  # a source that is missing is said before a passphrase is asked for
     began = context.clock()
-    silent = context.opens_silently(args, policy.repository)
+    whole = policy.shards.list == 1 and context.opens_silently(args, policy.repository)
     # This forks: before there is any thread, and before there is much memory to share.
-    with source.begun() if silent and isinstance(source, PosixSource) else nullcontext():
+    with source.begun() if whole and isinstance(source, PosixSource) else nullcontext():
         return _back_up(args, context, policy, source, facts.notes, began)
 
 
