@@ -69,11 +69,11 @@ def run(args: argparse.Namespace, context: Context) -> int:
 
     source = open_source(policy, environ=context.environ)
     facts = source.probe()  # a source that is missing is said before a passphrase is asked for
-    began = context.clock()
     whole = policy.shards.list == 1 and context.opens_silently(args, policy.repository)
     # This forks: before there is any thread, and before there is much memory to share.
-    with source.begun() if whole and isinstance(source, PosixSource) else nullcontext():
-        return _back_up(args, context, policy, source, facts.notes, began)
+    began = context.clock()
+    with source.begun() if whole and isinstance(source, PosixSource) else nullcontext() as ahead:
+        return _back_up(args, context, policy, source, facts.notes, began if ahead else None)
 
 
 def _back_up(
@@ -82,7 +82,7 @@ def _back_up(
     policy: Policy,
     source: PosixSource | S3Source,
     notes: Sequence[str],
-    began: datetime,
+    began: datetime | None,
 ) -> int:
     if args.repo or args.source:  # else the policy file says where the repository is
         context.begin_aside(args)
@@ -94,6 +94,7 @@ def _back_up(
     repository = context.open_policy_repository(args, policy)
     for note in [*notes, *_inside(policy.source.place, repository.store.url)]:
         context.out.note(f"note: {note}")
+    opened = context.clock()
     committed = backup(
         repository,
         policy,
@@ -106,7 +107,7 @@ def _back_up(
         progress=make_progress(context.out),
         ignore_gate=args.allow_change,
     )
-    took = (context.clock() - began).total_seconds()
+    took = (context.clock() - (began or opened)).total_seconds()
     for remark in source.remarks():
         context.out.warn(f"note: {remark}")
     proven = _prove(repository, policy, committed.snapshot, context) if args.prove else None
