@@ -138,13 +138,22 @@ def test_the_wrong_kind_is_told(line: Line) -> None:
 
 
 def test_a_private_file_that_cannot_be_written_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(directory: str) -> None:
+    def full(handle: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(private_file, "sync_directory", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
         create_private(tmp_path / "key", "secret")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_private_file_in_a_directory_that_cannot_be_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(directory: str) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(private_file, "sync_directory", refused)
+    create_private(tmp_path / "key", "secret")
+    assert (tmp_path / "key").read_text() == "secret"
 
 
 def test_a_private_file_is_replaced_at_once(tmp_path: Path) -> None:

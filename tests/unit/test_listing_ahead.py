@@ -114,6 +114,32 @@ def test_a_process_that_is_killed_is_said(tmp_path: Path) -> None:
     assert isinstance(in_child(kill), SourceError)
 
 
+def test_where_the_system_reaps_processes_by_itself(tmp_path: Path) -> None:
+    def ignoring() -> list[bytes]:
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        source = PosixSource(str(tmp_path))
+        with source.begun() as elsewhere:
+            assert elsewhere
+            return names(source)
+
+    assert in_child(ignoring) == [b""]
+
+
+def test_a_bug_there_is_told_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*args: object) -> None:
+        raise LookupError("no such thing")
+
+    monkeypatch.setattr(posix_walk.Walk, "_directory", broken)
+
+    def told() -> str:
+        source = PosixSource(str(tmp_path))
+        with source.begun(), pytest.raises(LookupError, match="no such thing") as raised:
+            names(source)
+        return "".join(raised.value.__notes__)
+
+    assert "in broken" in in_child(told)
+
+
 def test_beside_other_threads_nothing_is_forked(tmp_path: Path) -> None:
     (tmp_path / "a").touch()
     stop = threading.Event()

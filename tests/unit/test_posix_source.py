@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 import subprocess
@@ -238,6 +239,47 @@ def test_what_goes_during_the_walk_is_left_out(tmp_path: Path, monkeypatch: pyte
     assert names == [b"/", b"/a", b"/b", b"/c", b"a/0", b"a/1", b"a/2"]
 
 
+@pytest.mark.parametrize("count", [63, 64, 65, 127, 128, 129])
+def test_a_directory_of_exactly_a_batch_is_in_order(
+    count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(posix_walk, "BATCH", 64)
+    for folder in ("a", "b"):  # one large directory right after another
+        (tmp_path / folder).mkdir()
+        for number in range(count):
+            (tmp_path / folder / hashlib.md5(b"%d" % number).hexdigest()).mkdir()
+            if number % 7 == 0:
+                (tmp_path / folder / hashlib.md5(b"%d" % number).hexdigest() / "file").touch()
+    assert rows_of(PosixSource(tmp_path)) == expected_rows(tmp_path)
+
+
+def test_a_batch_of_which_all_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(posix_walk, "BATCH", 4)
+    (tmp_path / "a").mkdir()
+    for number in range(12):
+        (tmp_path / "a" / f"{number}.tmp").touch()
+    (tmp_path / "b").touch()
+    assert paths_of(PosixSource(tmp_path, ExcludeRules.build(["*.tmp"]))) == [b"", b"a", b"b"]
+    (tmp_path / "a" / "kept").touch()
+    assert paths_of(PosixSource(tmp_path, ExcludeRules.build(["*.tmp"]))) == [b"", b"a", b"b", b"a/kept"]
+
+
+def test_a_large_directory_that_is_emptied_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(posix_walk, "BATCH", 4)
+    (tmp_path / "a").mkdir()
+    for number in range(9):
+        (tmp_path / "a" / str(number)).touch()
+    large = posix_walk.Walk._large
+
+    def emptied(walk: posix_walk.Walk, directory: bytes, fd: int) -> object:
+        for name in os.listdir(fd):
+            os.unlink(name, dir_fd=fd)
+        return (yield from large(walk, directory, fd))
+
+    monkeypatch.setattr(posix_walk.Walk, "_large", emptied)
+    assert paths_of(PosixSource(tmp_path)) == [b"", b"a"]
+
+
 def test_an_entry_that_goes_before_its_stat_is_left_out(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).touch()
@@ -247,7 +289,7 @@ def test_an_entry_that_goes_before_its_stat_is_left_out(tmp_path: Path) -> None:
     (tmp_path / "a").unlink()
     rows = InventoryRows()
     assert rows.add(b"x", entries) == []
-    (batch,) = to_batches([[rows.take()]], 2)
+    (batch,) = to_batches([rows.take()], 2)
     assert batch.select(["dir", "name"]).to_pylist() == [{"dir": b"x", "name": b"b"}]
     os.close(fd)
 
@@ -268,7 +310,7 @@ class _Entry:
 def test_numbers_of_64_bits_and_the_year_9999_are_exact() -> None:
     rows = InventoryRows()
     rows.add(b"", [_Entry()])  # type: ignore[list-item]
-    (batch,) = to_batches([[rows.take()]], 1)
+    (batch,) = to_batches([rows.take()], 1)
     (row,) = batch.to_pylist()
     assert (row["inode"], row["device"], row["uid"]) == ((1 << 64) - 5, (1 << 63) + 9, 0xFFFFFFFE)
     assert (row["mtime"], row["mtime_ns"]) == (253_402_300_799, 999_999_999)

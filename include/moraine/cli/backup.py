@@ -67,6 +67,8 @@ def run(args: argparse.Namespace, context: Context) -> int:
     from moraine.sources.posix import PosixSource
     from moraine.steps.source import open_source
 
+    if policy.source.place.startswith("s3://"):  # to be asked over the network: the passphrase is stretched meanwhile
+        _begin_aside(args, context)
     source = open_source(policy, environ=context.environ)
     facts = source.probe()  # a source that is missing is said before a passphrase is asked for
     whole = policy.shards.list == 1 and context.opens_silently(args, policy.repository)
@@ -84,8 +86,7 @@ def _back_up(
     notes: Sequence[str],
     began: datetime | None,
 ) -> int:
-    if args.repo or args.source:  # else the policy file says where the repository is
-        context.begin_aside(args)
+    _begin_aside(args, context)
     from moraine.cli.holder import this_process
     from moraine.cli.metrics import tell_backup
     from moraine.steps.backup import backup
@@ -107,13 +108,18 @@ def _back_up(
         progress=make_progress(context.out),
         ignore_gate=args.allow_change,
     )
-    took = (context.clock() - (began or opened)).total_seconds()
+    took = (context.clock() - opened).total_seconds()
     for remark in source.remarks():
         context.out.warn(f"note: {remark}")
     proven = _prove(repository, policy, committed.snapshot, context) if args.prove else None
     _show(context, policy, committed, took, proven)
     tell_backup(context, repository, policy, took)
     return committed.exit_code
+
+
+def _begin_aside(args: argparse.Namespace, context: Context) -> None:
+    if args.repo or args.source:  # else the policy file says where the repository is
+        context.begin_aside(args)
 
 
 def _policy(args: argparse.Namespace, context: Context) -> Policy:

@@ -54,12 +54,13 @@ class Context:
 
     def opens_silently(self, args: argparse.Namespace, address: RepositoryAddress) -> bool:
         """Whether the secret is in a file, so that opening the repository asks nobody and waits for nobody."""
-        return bool(args.passphrase_file or self.environ.get("MORAINE_PASSPHRASE_FILE") or address.passphrase_file)
+        named = args.passphrase_file or self.environ.get("MORAINE_PASSPHRASE_FILE")
+        return bool(named or (address.passphrase_file and not args.repo))
 
     def begin_aside(self, args: argparse.Namespace) -> None:
         """Begin to open the repository of the flags, if that needs no question, while the caller goes on loading."""
         named = args.repo or self.environ.get("MORAINE_REPOSITORY")
-        if named and (args.passphrase_file or self.environ.get("MORAINE_PASSPHRASE_FILE")):
+        if not self._unlocking and named and (args.passphrase_file or self.environ.get("MORAINE_PASSPHRASE_FILE")):
             self._unlocking = self._unlock(args, None)
 
     def _unlock(self, args: argparse.Namespace, url: str | None) -> Unlocking:

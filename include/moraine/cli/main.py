@@ -28,6 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return Cancelled.exit_code
     out = Output.standard(as_json=args.json, quiet=args.quiet, verbose=args.verbose)
     signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a parent that ignores it hands that down: nothing could be awaited
     try:
         code = verb_module(args.verb).run(args, Context(out))
         out.flush()

@@ -106,6 +106,10 @@ def _open(slot: dict[str, Any], material: bytes, repository_id: str) -> Keyring 
 
 
 def _wrong(kind: str, tried: int, kinds: set[str]) -> WrongPassphrase:
+    if not tried and kind in kinds:
+        return WrongPassphrase(
+            f"the slots for a {_NAMES[kind]} are of a newer version", hint="upgrade Moraine, or use another way in"
+        )
     if not tried:
         others = " and ".join(f"{_NAMES.get(other, other)}s" for other in sorted(kinds))
         return WrongPassphrase(

@@ -11,10 +11,11 @@ import os
 import pickle
 import signal
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from struct import Struct
-from typing import IO
+from typing import IO, Any
 
 from moraine.errors import SourceError
 from moraine.sources.forked import settle_in
@@ -33,7 +34,7 @@ class WalkAhead:
         self._child = child
         self._pipe = pipe
 
-    def pieces(self) -> Iterator[list[PackedRows]]:
+    def pieces(self) -> Iterator[PackedRows]:
         """What `Walk.pieces` delivers there. Raises what it raises; SourceError: the process was killed."""
         while True:
             head = self._pipe.read(_HEAD.size)
@@ -43,51 +44,70 @@ class WalkAhead:
                 raise pickle.loads(body) if body and len(body) == length else _killed()
             if form == _END:
                 return
-            yield [PackedRows(*piece) for piece in marshal.loads(body)]
+            piece = PackedRows(*marshal.loads(body))
+            del body  # the rows are held once
+            yield piece
 
     def close(self) -> None:
         """End the process, whether or not it is done."""
         self._pipe.close()
-        with suppress(ProcessLookupError):
-            os.kill(self._child, signal.SIGKILL)  # it has written nothing that could be left half done
-        os.waitpid(self._child, 0)
+        # Where the system reaps children by itself there is nothing to wait for, nor a number that is safe to signal.
+        with suppress(ChildProcessError):
+            if os.waitpid(self._child, os.WNOHANG) == (0, 0):
+                os.kill(self._child, signal.SIGKILL)  # it has written nothing that could be left half done
+                os.waitpid(self._child, 0)
 
 
 def walk_ahead(open_walk: Callable[[], Walk]) -> WalkAhead | None:
     """Begin a walk; None where a fork is not safe, as another thread could hold a lock over it, or not possible."""
     if threading.active_count() > 1:
         return None
-    parent = os.getpid()
-    reads, writes = os.pipe()
+    ahead = None
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # until the process knows what to do with them
     try:
+        with suppress(OSError):
+            ahead = _fork(open_walk, before)
+    finally:
+        try:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        except BaseException:  # one that came meanwhile
+            if ahead:
+                ahead.close()
+            raise
+    return ahead
+
+
+def _fork(open_walk: Callable[[], Walk], mask: set[Any]) -> WalkAhead:
+    parent = os.getpid()
+    reads, writes = os.pipe()
+    try:
         child = os.fork()
-        if not child:
-            try:
-                os.close(reads)
-                settle_in(parent)
-                signal.signal(signal.SIGTERM, signal.SIG_DFL)
-                signal.pthread_sigmask(signal.SIG_SETMASK, before)
-                _tell(open_walk, writes)
-            finally:
-                os._exit(0)
     except OSError:
         os.close(reads)
-        return None
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         os.close(writes)
-    return WalkAhead(child, os.fdopen(reads, "rb"))
+        raise
+    if child:
+        os.close(writes)
+        return WalkAhead(child, os.fdopen(reads, "rb"))
+    try:
+        os.close(reads)
+        settle_in(parent)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it goes to a whole group; the parent ends this one
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        _tell(open_walk, writes)
+    finally:
+        os._exit(0)
 
 
 def _tell(open_walk: Callable[[], Walk], pipe: int) -> None:
     with os.fdopen(pipe, "wb") as out:
         try:
             with open_walk() as walk:
-                for pieces in walk.pieces():
-                    _send(out, _ROWS, marshal.dumps([tuple(piece) for piece in pieces]))
+                for piece in walk.pieces():
+                    _send(out, _ROWS, marshal.dumps(tuple(piece)))
             _send(out, _END, b"")
         except Exception as error:
+            error.add_note(traceback.format_exc())  # of a bug; it does not cross by itself
             _send(out, _ERROR, pickle.dumps(error))
 
 

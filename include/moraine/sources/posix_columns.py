@@ -30,17 +30,18 @@ for _mode, _kind in (
 _BILLION = 1_000_000_000
 
 
-def to_batches(listed: Iterable[list[PackedRows]], rows: int) -> Iterator[pa.RecordBatch]:
-    """What a walk delivers, as batches in manifest order; the several pieces of one large directory are sorted.
-
-    Args:
-        listed: pieces that each are in order by themselves, or all pieces of one directory together.
-        rows: of a batch of a large directory.
-    """
-    for pieces in listed:
-        batches = [_to_batch(piece) for piece in pieces]
-        pieces.clear()
-        yield from batches if len(batches) == 1 else in_order(batches, rows)
+def to_batches(pieces: Iterable[PackedRows], rows: int) -> Iterator[pa.RecordBatch]:
+    """The pieces of a walk as batches in manifest order; those of a large directory have `rows` rows."""
+    together: list[pa.RecordBatch] = []
+    for piece in pieces:
+        batch = _to_batch(piece) if piece.names else None
+        if piece.more:
+            together += [batch] if batch else []
+            continue
+        if together:
+            yield from in_order(together, rows)
+        if batch:
+            yield batch if piece.ordered else _sorted(batch)
 
 
 def _to_batch(rows: PackedRows) -> pa.RecordBatch:
@@ -56,10 +57,12 @@ def _to_batch(rows: PackedRows) -> pa.RecordBatch:
     numbers = _stat_columns(found) | {"rdev": rdev, "state": state}
     columns = {name: _numbers(values, INVENTORY.field(name).type) for name, values in numbers.items()}
     columns |= {"dir": directory, "name": names}
-    batch = pa.record_batch([columns[name] for name in INVENTORY.names], schema=INVENTORY)
-    if rows.ordered:
-        return batch
-    keys = list(zip(indices.tolist(), names.to_pylist(), strict=True))
+    return pa.record_batch([columns[name] for name in INVENTORY.names], schema=INVENTORY)
+
+
+def _sorted(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Rows of directories that are in order, put in order of their names."""
+    keys = list(zip(batch.column("dir").indices.to_pylist(), batch.column("name").to_pylist(), strict=True))
     return batch.take(pa.array(sorted(range(len(keys)), key=keys.__getitem__)))
 
 

@@ -38,7 +38,8 @@ class PackedRows(NamedTuple):
     starts: list[int]  # the first row of each directory
     rdev: dict[int, int]  # row → device number
     denied: list[int]  # rows that cannot be read
-    ordered: bool  # whether rows of a directory are in order
+    ordered: bool  # in order by themselves
+    more: bool  # of one directory, whose rows have to be put in order together; one without this ends them
 
 
 class InventoryRows:
@@ -113,11 +114,11 @@ class InventoryRows:
         self._denied.append(row - self.taken)
         return True
 
-    def take(self) -> PackedRows:
+    def take(self, *, more: bool = False) -> PackedRows:
         """All rows added since the last time."""
         names, ordered = _joined(self._names)
         taken = PackedRows(
-            bytes(self._packed), names, self._directories, self._starts, self._rdev, self._denied, ordered
+            bytes(self._packed), names, self._directories, self._starts, self._rdev, self._denied, ordered, more
         )
         self.taken += len(self._names)
         self._clear()

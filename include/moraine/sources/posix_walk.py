@@ -1,8 +1,8 @@
 """The walk over a POSIX tree. Knows descriptors, the rules of a policy and rows; nothing of runs or stores.
 
-Iterative and relative to descriptors, so neither depth nor the length of a path is limited. In memory: one batch, the
-names of the directories still to enter, and, once a directory has more than a batch of entries, all rows of that one
-directory (about 250 bytes each).
+Iterative and relative to descriptors, so neither depth nor the length of a path is limited. In memory: one batch, and
+the names of the directories still to enter. Whoever puts the rows of a directory of more than a batch in order
+(`posix_columns`) holds all of them, about 250 bytes each.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ class Walk:
         """Close the directories that are open."""
         self._descent.close()
 
-    def pieces(self) -> Iterator[list[PackedRows]]:
-        """The rows in manifest order, a piece at a time; of a large directory all pieces together, not yet in order."""
+    def pieces(self) -> Iterator[PackedRows]:
+        """The rows in manifest order, a piece at a time; those of a large directory are not yet in order."""
         if not self._start:
             self._rows.add_root(self._found)
         directory, row = b"", ELSEWHERE
@@ -95,7 +95,7 @@ class Walk:
             return []
         return sorted(map(os.fsencode, found))
 
-    def _directory(self, directory: bytes, row: int) -> Generator[list[PackedRows], None, list[tuple[bytes, int]]]:
+    def _directory(self, directory: bytes, row: int) -> Generator[PackedRows, None, list[tuple[bytes, int]]]:
         """Add the entries of one directory.
 
         Returns:
@@ -123,21 +123,20 @@ class Walk:
         below = self._rows.add(directory, self._chosen(directory, fd, entries), self._larger_than)
         return self._to_enter(directory, fd, below) if below else []
 
-    def _large(self, directory: bytes, fd: int) -> Generator[list[PackedRows], None, list[tuple[bytes, int]]]:
-        """As `_directory`, for more entries than a batch holds: read piece by piece, sorted at the end."""
+    def _large(self, directory: bytes, fd: int) -> Generator[PackedRows, None, list[tuple[bytes, int]]]:
+        """As `_directory`, for a batch of entries and more: read piece by piece, to be sorted by who takes them."""
         yield from self._flush()
-        pieces: list[PackedRows] = []
         waiting: list[tuple[bytes, int]] = []
         try:
             with os.scandir(fd) as scan:
                 while entries := list(islice(scan, BATCH)):
                     below = self._rows.add(directory, self._chosen(directory, fd, entries), self._larger_than)
                     waiting += self._to_enter(directory, fd, below)
-                    pieces.append(self._rows.take())
+                    yield self._rows.take(more=True)
                     entries.clear()  # each holds its stat result
         except OSError as error:
             raise source_error(error, directory, "list") from error
-        yield pieces
+        yield self._rows.take()  # nothing: it ends them
         waiting.sort(reverse=True)
         return waiting
 
@@ -183,9 +182,9 @@ class Walk:
         if error.errno in OUT_OF_DESCRIPTORS or not self._rows.deny(row):
             raise source_error(error, directory, "list") from error
 
-    def _flush(self) -> Iterator[list[PackedRows]]:
+    def _flush(self) -> Iterator[PackedRows]:
         if len(self._rows):
-            yield [self._rows.take()]
+            yield self._rows.take()
 
 
 def _is_directory(entry: os.DirEntry[str]) -> bool:

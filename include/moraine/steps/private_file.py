@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from moraine.stores.local_files import sync_directory
@@ -21,7 +22,8 @@ def create_private(file: Path, text: str) -> None:
             output.write(text)
             output.flush()
             os.fsync(handle)
-        sync_directory(str(file.parent))
+        with suppress(OSError):  # its content is safe; some directories may not be opened
+            sync_directory(str(file.parent))
     except BaseException:  # half a secret must not stay under the name of a whole one
         file.unlink(missing_ok=True)
         raise
