@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from random import Random
 from unittest.mock import patch
 
+import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
 from moraine.engine import rows as engine_rows
-from moraine.engine.rows import Cursor, aligned, lay_over, match, overlay, position, rechunk, row_keys
+from moraine.engine.rows import Cursor, aligned, lay_over, match, out_of_order, overlay, position, rechunk, row_keys
 from moraine.model.entry import join_path, row_key, split_path
 from rows import inventory, paths
 
@@ -24,6 +26,22 @@ def key(path: bytes) -> bytes:
 def test_keys_of_tables_are_the_keys_of_rows_and_sorted(names: set[bytes]) -> None:
     keys = row_keys(inventory(names)).to_pylist()
     assert keys == sorted(key(name) for name in names)
+
+
+@given(PATHS, st.randoms(use_true_random=False))
+def test_the_first_row_out_of_order_is_found(names: set[bytes], random: Random) -> None:
+    table = inventory(names)
+    assert out_of_order(table) is None
+    rows = list(range(table.num_rows))
+    random.shuffle(rows)
+    keys = row_keys(table.take(pa.array(rows, pa.int64()))).to_pylist()
+    expected = next((n for n in range(1, len(keys)) if keys[n] <= keys[n - 1]), None)
+    assert out_of_order(table.take(pa.array(rows, pa.int64()))) == expected
+
+
+def test_the_same_row_twice_is_out_of_order() -> None:
+    table = inventory([b"a", b"a/x", b"b"])
+    assert out_of_order(table.take(pa.array([0, 1, 1, 2]))) == 2
 
 
 def test_order_keeps_directories_together() -> None:

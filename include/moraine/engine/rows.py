@@ -39,6 +39,20 @@ def row_keys(table: pa.Table) -> pa.Array:
     return pa.concat_arrays(parts)
 
 
+def out_of_order(table: pa.Table) -> int | None:
+    """The number of the first row that does not come after the one before it; None when all rows do."""
+    count = table.num_rows
+    if count < 2:
+        return None
+    directory, name = table["dir"].combine_chunks(), table["name"].combine_chunks()
+    keys = pc.replace_substring(directory.dictionary, b"/", b"\0")
+    rank = np.asarray(pc.rank(keys, tiebreaker="dense")).astype(np.int64)[np.asarray(directory.indices)]
+    step = np.diff(rank)
+    ascending = np.asarray(pc.less(name.slice(0, count - 1), name.slice(1)))
+    wrong = np.flatnonzero((step < 0) | ((step == 0) & ~ascending))
+    return int(wrong[0]) + 1 if len(wrong) else None
+
+
 def position(table: pa.Table, key: bytes, *, after: bool = False) -> int:
     """How many rows come before `key`, or with `after` up to and including it."""
     low, high = 0, table.num_rows

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from moraine.engine.rows import rechunk
+from moraine.engine.rows import key_at, out_of_order, rechunk
 from moraine.errors import SourceError
-from moraine.model.entry import Kind, State
+from moraine.model.entry import Kind, State, display_path, join_path
 from moraine.model.window import format_time
 from moraine.repository.work import Ref
 from moraine.sources.base import ListShard
@@ -51,7 +51,7 @@ def list_entries(run: Run, shard: ListShard) -> Listed:
 
     Raises:
         SourceMissing, SourceDenied: the part's root cannot be read.
-        SourceError: the window's end lies further back than the source's history by now.
+        SourceError: the window's end lies further back than the source's history by now; or rows came out of order.
     """
     _require_told(run)
     run.progress.start("list")
@@ -84,9 +84,26 @@ def _require_told(run: Run) -> None:
 
 
 def _counted(run: Run, shard: ListShard, counts: _Counts) -> Iterator[pa.Table]:
-    for table in _tables(run.source.list(shard)):
+    for table in _ordered(_tables(run.source.list(shard))):
         counts.add(table)
         run.progress.advance(files=table.num_rows)
+        yield table
+
+
+def _ordered(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The tables, if they are in manifest order: rows that are not would look like deletions and additions."""
+    last = b""
+    for table in tables:
+        if not table.num_rows:
+            continue
+        row = 0 if last and key_at(table, 0) <= last else out_of_order(table)
+        if row is not None:
+            directory, name = table["dir"][row].as_py(), table["name"][row].as_py()
+            raise SourceError(
+                f"{display_path(join_path(directory, name))} was listed out of order",
+                hint="this is a bug in the source's listing; nothing was committed",
+            )
+        last = key_at(table, table.num_rows - 1)
         yield table
 
 
