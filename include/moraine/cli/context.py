@@ -54,19 +54,21 @@ class Context:
 
     def opens_silently(self, args: argparse.Namespace, address: RepositoryAddress) -> bool:
         """Whether the secret is in a file, so that opening the repository asks nobody and waits for nobody."""
-        named = args.passphrase_file or self.environ.get("MORAINE_PASSPHRASE_FILE")
-        return bool(named or (address.passphrase_file and not args.repo))
+        return bool(self._secret_file(args) or (address.passphrase_file and not args.repo))
 
     def begin_aside(self, args: argparse.Namespace) -> None:
         """Begin to open the repository of the flags, if that needs no question, while the caller goes on loading."""
         named = args.repo or self.environ.get("MORAINE_REPOSITORY")
-        if not self._unlocking and named and (args.passphrase_file or self.environ.get("MORAINE_PASSPHRASE_FILE")):
+        if not self._unlocking and named and self._secret_file(args):
             self._unlocking = self._unlock(args, None)
+
+    def _secret_file(self, args: argparse.Namespace) -> str | None:
+        return args.passphrase_file or self.environ.get("MORAINE_PASSPHRASE_FILE")
 
     def _unlock(self, args: argparse.Namespace, url: str | None) -> Unlocking:
         from moraine.cli.unlocking import Unlocking
 
-        path = args.passphrase_file or self.environ.get("MORAINE_PASSPHRASE_FILE")
+        path = self._secret_file(args)
         return Unlocking(self.open_store(args, url), lambda: self.passphrase(path), aside=path is not None)
 
     def open_store(self, args: argparse.Namespace, url: str | None = None) -> Store:

@@ -38,7 +38,7 @@ class PackedRows(NamedTuple):
     starts: list[int]  # the first row of each directory
     rdev: dict[int, int]  # row → device number
     denied: list[int]  # rows that cannot be read
-    ordered: bool  # in order by themselves
+    ordered: bool  # the order they were added in is that of their names as bytes; says nothing where `more` is set
     more: bool  # of one directory, whose rows have to be put in order together; one without this ends them
 
 

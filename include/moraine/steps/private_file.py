@@ -1,4 +1,4 @@
-"""Files that hold a secret: their owner's alone from the first moment, and durable."""
+"""Files that hold a secret: their owner's alone from the first moment, and whole or not there."""
 
 from __future__ import annotations
 
