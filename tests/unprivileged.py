@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pydantic.types  # noqa: F401  (policies load it when they need it: an ordinary user may not be allowed to)
+# Moraine loads these when it needs them; an ordinary user may not be allowed to read the interpreter's own modules.
+import pydantic.types  # noqa: F401
+import pyfastcdc  # noqa: F401
 
 NOBODY = 65534
 
