@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-# Moraine loads these when it needs them; an ordinary user may not be allowed to read the interpreter's own modules.
-import pydantic.types  # noqa: F401
+import pyarrow.compute  # noqa: F401  (this and what follows Moraine loads when it needs them: an ordinary user may
+import pydantic.types  # noqa: F401    not be allowed to read the interpreter's own modules)
 import pyfastcdc  # noqa: F401
 
 NOBODY = 65534

@@ -128,6 +128,22 @@ def test_verbs_start_light(line: Line) -> None:
     assert process.communicate()[1].endswith("LOADED ")
 
 
+def test_a_night_loads_no_more_than_it_needs(line: Line) -> None:
+    spare = "pyarrow.compute pyarrow.dataset numpy.ma numpy.random zoneinfo"
+    program = (
+        "import sys\n"
+        "from moraine.cli.main import main\n"
+        "main(sys.argv[2].split())\n"
+        "sys.stderr.write('LOADED ' + ' '.join(m for m in sys.argv[1].split() if m in sys.modules))\n"
+    )
+    line("backup", str(line.source))
+    (line.source / "c.txt").write_text("new")
+    (line.source / "a.txt").rename(line.source / "d.txt")
+    for verb in (f"backup {line.source}", f"backup {line.source}", "check --read-data"):
+        process = python("-c", program, spare, verb, environ=line.environ)
+        assert process.communicate()[1].endswith("LOADED "), verb
+
+
 def test_garbage_is_collected_once_all_is_loaded(line: Line) -> None:
     mirrored = f"mirror {line.source} {line.folder / 'mirrored'}"
     for verb in (f"backup {line.source}", "check", "snapshots", mirrored):

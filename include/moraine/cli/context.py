@@ -11,12 +11,13 @@ import gc
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from moraine.cli.output import Output
 from moraine.errors import ConfigError
+from moraine.model.record import dataclass
 
 _MOST_CORES = 4
 STATE = "/.moraine"  # ends the address of what a mirror knows of itself

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
 from datetime import timedelta
 
 from moraine.cli.context import Context
@@ -11,6 +10,7 @@ from moraine.cli.flags import count, duration, timezone
 from moraine.cli.retain import show_retained
 from moraine.cli.text import plural, show_time, table
 from moraine.errors import ConfigError
+from moraine.model.record import dataclass
 
 _RULES = ("last", "hourly", "daily", "weekly", "monthly", "yearly")
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
 from moraine.model.log import Session
+from moraine.model.record import dataclass
 from moraine.model.snapshot import SnapshotRecord
 from moraine.model.window import Window
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from moraine.engine.lots import Lots
 from moraine.engine.rows import match, sorted_rows
+from moraine.model import compute as pc
 from moraine.model.entry import Kind, Op, State
+from moraine.model.record import dataclass
 from moraine.model.schemas import CHANGES, CONTENT, INVENTORY, VERSION
 
 Mask = npt.NDArray[np.bool_]
@@ -51,11 +50,13 @@ def compare(found: pa.Table | None, known: pa.Table | None, rules: Rules, sessio
     kept = at >= 0
     if kept.all() and found.num_rows == known.num_rows:  # both are in order: row by row the same entries
         return _changed(found, known, rules, session, lots)
-    fresh = _added(found.filter(pa.array(~kept)), session)
-    changed = _changed(found.filter(pa.array(kept)), known.take(pa.array(at[kept])), rules, session, lots)
+    fresh = _added(pc.filter(found, pc.from_numpy(~kept)), session)
+    changed = _changed(
+        pc.filter(found, pc.from_numpy(kept)), pc.take(known, pc.from_numpy(at[kept])), rules, session, lots
+    )
     gone = np.ones(known.num_rows, dtype=bool)
     gone[at[kept]] = False
-    parts = [part for part in (fresh, changed, _deleted(known.filter(pa.array(gone)))) if part.num_rows]
+    parts = [part for part in (fresh, changed, _deleted(pc.filter(known, pc.from_numpy(gone)))) if part.num_rows]
     if not parts:
         return CHANGES.empty_table()
     return parts[0] if len(parts) == 1 else sorted_rows(pa.concat_tables(parts))
@@ -106,10 +107,10 @@ def _changed(found: pa.Table, known: pa.Table, rules: Rules, session: str, lots:
     keep = why.code >= 0
     if not keep.any():
         return CHANGES.empty_table()
-    rows = pa.array(keep)
+    rows = pc.from_numpy(keep)
     return _rows(
-        found.filter(rows),
-        known.filter(rows),
+        pc.filter(found, rows),
+        pc.filter(known, rows),
         op[keep],
         why.code[keep],
         read[keep],
@@ -165,11 +166,13 @@ def _rows(
     for field in CONTENT:
         columns[field.name] = known[field.name] if carried and known is not None else pa.nulls(count, field.type)
     if session is not None:
-        columns["session"] = pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int32)), pa.array([session]))
-    columns["op"] = pa.array(op.astype(np.uint8))
-    columns["reason"] = pa.DictionaryArray.from_arrays(pa.array(reason.astype(np.int32)), pa.array(REASONS))
-    columns["read"] = pa.array(read)
-    columns["shard"] = pa.array(np.where(look, 0, -1).astype(np.int32))
+        columns["session"] = pa.DictionaryArray.from_arrays(
+            pc.from_numpy(np.zeros(count, np.int32)), pa.array([session])
+        )
+    columns["op"] = pc.from_numpy(op.astype(np.uint8))
+    columns["reason"] = pa.DictionaryArray.from_arrays(pc.from_numpy(reason.astype(np.int32)), pa.array(REASONS))
+    columns["read"] = pc.from_numpy(read)
+    columns["shard"] = pc.from_numpy(np.where(look, 0, -1).astype(np.int32))
     known_version = VERSION.name in found.column_names
     columns[VERSION.name] = found[VERSION.name] if known_version else pa.nulls(count, VERSION.type)
     return pa.table(columns, schema=CHANGES)
@@ -192,15 +195,17 @@ def renamed(changes: pa.Table, gone: pa.Table) -> pa.Table:
         return changes
     names = ["inode", "size", "mtime", "mtime_ns"]
     candidate = (_column(changes, "op") == Op.ADDED) & (_column(changes, "kind") == Kind.FILE)
-    identity = pc.binary_join_element_wise(*(changes[n].cast(pa.string()) for n in names), " ").combine_chunks()
-    known = pc.binary_join_element_wise(*(gone[n].cast(pa.string()) for n in names), " ").combine_chunks()
+    identity = pc.binary_join_element_wise(*(pc.cast(changes[n], pa.string()) for n in names), " ").combine_chunks()
+    known = pc.binary_join_element_wise(*(pc.cast(gone[n], pa.string()) for n in names), " ").combine_chunks()
     hit = candidate & pc.is_in(identity, value_set=known).to_numpy(zero_copy_only=False)
     if not hit.any():
         return changes
     op = np.where(hit, Op.RENAMED, _column(changes, "op")).astype(np.uint8)
     reason = changes["reason"].unify_dictionaries().combine_chunks()
-    codes = np.where(hit, REASONS.index("renamed"), pc.index_in(reason.cast(pa.string()), value_set=pa.array(REASONS)))
+    codes = np.where(
+        hit, REASONS.index("renamed"), pc.index_in(pc.cast(reason, pa.string()), value_set=pa.array(REASONS))
+    )
     columns = {name: changes[name] for name in CHANGES.names}
-    columns["op"] = pa.array(op)
-    columns["reason"] = pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32)), pa.array(REASONS))
+    columns["op"] = pc.from_numpy(op)
+    columns["reason"] = pa.DictionaryArray.from_arrays(pc.from_numpy(codes.astype(np.int32)), pa.array(REASONS))
     return pa.table(columns, schema=CHANGES)

@@ -7,12 +7,12 @@ reading it again. Pure: bytes in, facts out. It must not know where files come f
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 
 import moraine.model.arrow  # noqa: F401  (first: it keeps pandas out)
+from moraine.model.record import dataclass
 
 TAIL = 4 << 20  # last bytes that are kept of a file; a longer footer is not looked at
 SUFFIXES = {".parquet": "parquet", ".pq": "parquet", ".orc": "orc"}

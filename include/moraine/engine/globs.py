@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from moraine.errors import ConfigError
+from moraine.model import compute as pc
 
 _TOKEN = re.compile(r"(?s)\*\*/|/\*\*|\*\*|\*|\?|\[[!^]?\]?[^\]]*\]|\\.|.")
 _MEANING = {

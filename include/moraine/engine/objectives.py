@@ -7,10 +7,11 @@ last proof or drill is worse than none. Nothing here asks whether a run took pla
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from moraine.model.record import dataclass
 from moraine.model.snapshot import SnapshotRecord
 from moraine.model.units import format_duration
 from moraine.model.window import format_time

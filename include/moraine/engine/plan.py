@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import posixpath
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from moraine.model import compute as pc
 from moraine.model.entry import display_path
+from moraine.model.record import dataclass
 from moraine.model.schemas import CHANGES
 from moraine.model.units import format_size
 
@@ -49,12 +50,12 @@ class Planner:
         number = np.maximum.accumulate(number)
         self._spent = int(cost[-1]) if len(cost) else self._spent
         parts: list[tuple[int, pa.Table]] = []
-        for shard in np.unique(number).tolist():
+        for shard in number[np.diff(number, prepend=-1) > 0].tolist():
             rows = number == shard
             self._count(shard, int((look & rows).sum()), int(size[rows].sum()))
             self._stretch(shard, changes, np.flatnonzero(look & rows))
             start, count = int(np.argmax(rows)), int(rows.sum())
-            numbers = pa.array(np.where(look[rows], shard, -1).astype(np.int32))
+            numbers = pc.from_numpy(np.where(look[rows], shard, -1).astype(np.int32))
             piece = changes.slice(start, count)
             parts.append((shard, piece.set_column(CHANGES.get_field_index("shard"), CHANGES.field("shard"), numbers)))
         return parts

@@ -12,11 +12,11 @@ the sound ones alone, and what either keeps stays. So marking one as failed neve
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
 from typing import Protocol
 
 from moraine.errors import UnsafeRetention
+from moraine.model.record import dataclass
 from moraine.model.snapshot import SnapshotRecord
 from moraine.model.units import format_duration
 

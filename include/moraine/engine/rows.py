@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from moraine.model import compute as pc
 from moraine.model.entry import row_key
 
 _FEW = 64  # a search among the rows of a table takes about as long as sorting so many
@@ -32,7 +32,7 @@ def row_keys(table: pa.Table) -> pa.Array:
     for batch in table.select(["dir", "name"]).to_batches():
         directory, name = batch.column(0), batch.column(1)
         if pa.types.is_dictionary(directory.type):
-            flat = pc.replace_substring(directory.dictionary, b"/", b"\0").take(directory.indices)
+            flat = pc.take(pc.replace_substring(directory.dictionary, b"/", b"\0"), directory.indices)
         else:
             flat = pc.replace_substring(directory, b"/", b"\0")
         parts.append(pc.binary_join_element_wise(flat, name, pa.scalar(b"\0\0", pa.binary())))
@@ -46,7 +46,7 @@ def out_of_order(table: pa.Table) -> int | None:
         return None
     directory, name = table["dir"].combine_chunks(), table["name"].combine_chunks()
     keys = pc.replace_substring(directory.dictionary, b"/", b"\0")
-    rank = np.asarray(pc.rank(keys, tiebreaker="dense")).astype(np.int64)[np.asarray(directory.indices)]
+    rank = np.asarray(pc.rank_dense(keys)).astype(np.int64)[np.asarray(directory.indices)]
     step = np.diff(rank)
     ascending = np.asarray(pc.less(name.slice(0, count - 1), name.slice(1)))
     wrong = np.flatnonzero((step < 0) | ((step == 0) & ~ascending))
@@ -155,7 +155,7 @@ def _same(left: pa.ChunkedArray, right: pa.ChunkedArray) -> bool:
     if not (pa.types.is_dictionary(here.type) and pa.types.is_dictionary(there.type)):
         return bool(_plain(left).equals(_plain(right)))
     codes = pc.index_in(there.dictionary, value_set=here.dictionary)
-    return bool(codes.take(there.indices).equals(here.indices))
+    return bool(pc.take(codes, there.indices).equals(here.indices))
 
 
 def match(left: pa.Table, right: pa.Table) -> np.ndarray:
@@ -163,7 +163,7 @@ def match(left: pa.Table, right: pa.Table) -> np.ndarray:
     if same_names(left, right):
         return np.arange(left.num_rows)
     found = pc.index_in(row_keys(left), value_set=row_keys(right))
-    return np.asarray(found.fill_null(-1).to_numpy(zero_copy_only=False), dtype=np.int64)
+    return np.asarray(pc.coalesce(found, pa.scalar(-1, found.type)), dtype=np.int64)
 
 
 def overlay(tables: list[pa.Table]) -> pa.Table:
@@ -172,12 +172,12 @@ def overlay(tables: list[pa.Table]) -> pa.Table:
         return tables[0]
     table = pa.concat_tables(tables).unify_dictionaries()
     keys = row_keys(table)
-    order = np.asarray(pc.sort_indices(keys))  # not stable, so the row number breaks ties below
-    ordered = keys.take(pa.array(order))
+    order = np.asarray(pc.array_sort_indices(keys))  # not stable, so the row number breaks ties below
+    ordered = pc.take(keys, pc.from_numpy(order))
     new_group = np.ones(len(order), dtype=bool)
     new_group[1:] = np.asarray(pc.not_equal(ordered[1:], ordered[:-1]).to_numpy(zero_copy_only=False))
     winners = np.maximum.reduceat(order, np.flatnonzero(new_group))
-    return table.take(pa.array(winners))
+    return pc.take(table, pc.from_numpy(winners))
 
 
 def lay_over(base: pa.Table, changed: pa.Table) -> pa.Table:
@@ -195,7 +195,7 @@ def lay_over(base: pa.Table, changed: pa.Table) -> pa.Table:
     order = np.insert(np.arange(base.num_rows), places, base.num_rows + np.arange(len(keys)))
     kept = np.ones(len(order), dtype=bool)
     kept[np.asarray(replaced, dtype=np.int64) + np.searchsorted(places, replaced, side="right")] = False
-    return pa.concat_tables([base, changed]).unify_dictionaries().take(pa.array(order[kept]))
+    return pc.take(pa.concat_tables([base, changed]).unify_dictionaries(), pc.from_numpy(order[kept]))
 
 
 def sorted_rows(table: pa.Table) -> pa.Table:

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from moraine.engine.globs import glob_regex
 from moraine.errors import ConfigError
+from moraine.model import compute as pc
 from moraine.model.entry import split_path
+from moraine.model.record import dataclass
 
 Mask = npt.NDArray[np.bool_]
 

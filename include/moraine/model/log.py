@@ -6,11 +6,12 @@ which snapshots live. Entry types this version does not know make the state read
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, field, replace
 from datetime import datetime
 from typing import Any
 
 from moraine.errors import Fenced, SessionClosed
+from moraine.model.record import dataclass
 from moraine.model.snapshot import SnapshotRecord
 from moraine.model.window import Window, format_time, parse_time
 

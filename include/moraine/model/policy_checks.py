@@ -6,10 +6,11 @@ Owns the keys users write there. Pure; the descriptions become a part of `includ
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Annotated, Literal
 
 from moraine.model.policy_types import NAME, Name, Part, Paths, Read, Share, about, key
+from moraine.model.record import dataclass
 
 FileKind = Literal["auto", "parquet", "orc", "csv", "jsonl", "sqlite", "container", "image"]
 TABLES = ("parquet", "orc", "csv", "jsonl")  # kinds whose rows a suite can be held against

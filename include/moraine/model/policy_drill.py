@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Literal
 
 from moraine.model.cron import check_cron
 from moraine.model.policy_types import Count, Duration, Part, Paths, Read, Size, key
+from moraine.model.record import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

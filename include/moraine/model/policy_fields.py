@@ -8,10 +8,9 @@ file or a clock. The descriptions are documentation: they become
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import date
 from typing import Annotated, Literal
-from zoneinfo import ZoneInfo
 
 from blake3 import blake3
 
@@ -35,9 +34,12 @@ from moraine.model.policy_types import (
     key,
     plain,
 )
+from moraine.model.record import dataclass
 
 
 def _timezone(value: str) -> str:
+    from zoneinfo import ZoneInfo  # a policy that was not written down has none
+
     try:
         ZoneInfo(value)
     except (OSError, ValueError, KeyError) as error:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,6 +19,7 @@ from moraine.errors import ConfigError, UnsafeRetention
 from moraine.model.policy_fields import Policy
 from moraine.model.policy_mirror import with_state
 from moraine.model.policy_mistakes import Loc, mistakes
+from moraine.model.record import dataclass
 
 _PATHS = {
     ("source",): ("path", "exclude_files"),

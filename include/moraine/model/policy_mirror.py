@@ -6,11 +6,12 @@ a policy that names a mirror therefore has a repository all the same, and every 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import timedelta
 from typing import Any, Literal
 
 from moraine.model.policy_types import Duration, Part, about, key
+from moraine.model.record import dataclass
 
 STATE = ".moraine"  # at the top of a mirror; never part of what is mirrored
 _ADDRESS = ("endpoint_url", "region", "connection", "passphrase_file")

@@ -5,11 +5,12 @@ Owns the names users write there. The descriptions are documentation, as in `pol
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
 from moraine.model.policy_types import Duration, Part, Paths, Size, about, key
+from moraine.model.record import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

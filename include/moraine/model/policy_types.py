@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import field, fields, is_dataclass
 from datetime import date, timedelta
 from typing import Annotated, Any, ClassVar
 
+from moraine.model.record import dataclass
 from moraine.model.units import parse_duration, parse_seconds, parse_share, parse_size
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, field, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from moraine.engine.selection import select
+from moraine.model import compute as pc
 from moraine.model.policy_checks import TABLES
+from moraine.model.record import dataclass
 
 FILES = "files"  # the kind of the set that holds everything
 _NO_DATA = r"(?:\A|/)[_.][^/]*\z"  # _SUCCESS, .part-0.crc: what readers of tables pass over

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from blake3 import blake3
 
+from moraine.model import compute as pc
 from moraine.proof.data_set import DataSet
 from moraine.proof.look import full_path
 from moraine.proof.table_rows import windows

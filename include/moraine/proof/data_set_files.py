@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from moraine.engine.rows import Cursor, aligned, match, rechunk
+from moraine.model import compute as pc
 from moraine.model.entry import Kind, State, display_path
 from moraine.proof.data_set import DataSet
 from moraine.proof.data_set_plan import row_paths

@@ -8,19 +8,20 @@ the directories that are partitions (`day=2026-11-21`); what a check of the poli
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from moraine.engine.footers import Shape
 from moraine.engine.rows import rechunk
+from moraine.model import compute as pc
 from moraine.model.entry import Kind, State, display_path
 from moraine.model.policy import Check, Policy
 from moraine.model.policy_checks import SUFFIXES
 from moraine.model.policy_types import plain
+from moraine.model.record import dataclass
 from moraine.model.snapshot import Snapshot
 from moraine.proof.data_set import FILES, DataSet
 from moraine.repository.repository import Repository

@@ -7,15 +7,15 @@ one must hold all columns of the other, with the same types, and a night must ho
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from math import ceil, floor
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from moraine.engine.footers import Shape
+from moraine.model import compute as pc
 from moraine.model.entry import display_path
+from moraine.model.record import dataclass
 from moraine.proof.data_set import DataSet
 from moraine.proof.data_set_plan import MOST_SHAPES, table_of
 from moraine.proof.look import Look

@@ -7,7 +7,7 @@ is said to be not proven; it neither passes nor fails.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from moraine.engine.rows import rechunk
 from moraine.model.entry import Kind, display_path
+from moraine.model.record import dataclass
 from moraine.proof.data_docs import write_docs
 from moraine.proof.data_set import FILES, CheckResult, DataSet, DataSetVerdict
 from moraine.proof.data_set_critical import critical_facts

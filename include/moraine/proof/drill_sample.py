@@ -9,17 +9,17 @@ cut into windows. Files with more bytes than are left are passed over.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from moraine.engine.globs import glob_regex
+from moraine.model import compute as pc
 from moraine.model.entry import Kind, State, join_path
 from moraine.model.ids import ULID, ulid_time
+from moraine.model.record import dataclass
 
 Numbers = npt.NDArray[np.float64]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ import pyarrow as pa
 
 import moraine
 from moraine.errors import ConfigError
+from moraine.model.record import dataclass
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,16 +6,17 @@ for the whole what it adds up to. Columnar, one bounded window at a time, in man
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from moraine.engine.rows import row_keys
+from moraine.model import compute as pc
 from moraine.model.entry import Kind, State
+from moraine.model.record import dataclass
 
 COLUMNS = ("dir", "name", "kind", "size", "mode", "mtime_ns", "ctime_ns", "state", "target", "digest")
 _JUDGED = ("kind", "size", "mode", "mtime_ns", "ctime_ns", "state", "target", "digest")

@@ -7,13 +7,13 @@ bad row is one too many is the suite's to say.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from moraine.engine.footers import TAIL, Footer, Shape
+from moraine.model.record import dataclass
 
 FACTS = pa.schema(
     [

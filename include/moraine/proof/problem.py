@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from typing import Any
 
 from moraine.errors import MoraineError
+from moraine.model.record import dataclass
 from moraine.proof.expectations import Finding
 
 

@@ -7,17 +7,17 @@ however the rows were cut into windows. It must not know how files are restored.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 from blake3 import blake3
 
 from moraine.engine.rows import sorted_rows
+from moraine.model import compute as pc
 from moraine.model.entry import Kind, State
+from moraine.model.record import dataclass
 
 COLUMNS = ("dir", "name", "kind", "size", "state", "extents", "digest", "chunks", "session")
 _KEPT = ("dir", "name", "size", "state", "extents", "digest", "chunks")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from moraine.model import compute as pc
 from moraine.model.entry import display_path
 
 

@@ -7,16 +7,16 @@ attributes. Inode numbers and change times belong to the source, not to the data
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from moraine.engine.rows import Cursor, aligned, match
+from moraine.model import compute as pc
 from moraine.model.entry import row_key
+from moraine.model.record import dataclass
 from moraine.report.entries import COLUMNS, Entry, iter_entries
 from moraine.repository.manifest import Manifest
 

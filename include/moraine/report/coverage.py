@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -12,6 +11,7 @@ from moraine.engine.windows import expected_windows, first_instant
 from moraine.errors import ConfigError
 from moraine.model.log import LogState
 from moraine.model.policy import Policy, Schedule
+from moraine.model.record import dataclass
 from moraine.model.window import format_time
 from moraine.repository.repository import Repository
 

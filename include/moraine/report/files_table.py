@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.fs
 
 from moraine.errors import MoraineError
+from moraine.model import compute as pc
 from moraine.model.snapshot import SnapshotRecord
 from moraine.report.columns import display_column, join_paths
 from moraine.report.entries import KIND_NAMES, STATE_NAMES

@@ -6,15 +6,16 @@ Columnar up to the hits; memory is bounded by the number of versions found, not 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from moraine.engine.globs import glob_regex
 from moraine.errors import ConfigError
+from moraine.model import compute as pc
 from moraine.model.entry import Kind
+from moraine.model.record import dataclass
 from moraine.model.snapshot import SnapshotRecord
 from moraine.report.columns import join_paths
 from moraine.report.entries import COLUMNS, Entry, iter_entries

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from moraine.errors import ConfigError
+from moraine.model import compute as pc
 from moraine.model.entry import Kind, display_path, split_path
 from moraine.report.columns import display_column, join_paths
 from moraine.report.entries import COLUMNS, Entry, iter_entries

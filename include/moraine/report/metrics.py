@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, NamedTuple
 
 from moraine.engine.coverage import State
 from moraine.model.policy import Policy
+from moraine.model.record import dataclass
 from moraine.report.coverage import coverage
 from moraine.repository.repository import Repository
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from moraine.errors import ObjectNotFound, StoreUnfit
+from moraine.model.record import dataclass
 from moraine.repository import layout
 from moraine.stores.base import Store
 from moraine.stores.probe import probe_store

@@ -10,7 +10,6 @@ import re
 from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from math import isfinite
@@ -20,6 +19,7 @@ from typing import Any
 import duckdb
 
 from moraine.errors import ConfigError
+from moraine.model.record import dataclass
 from moraine.report.drills import drills_table
 from moraine.report.files_table import FilesTable, snapshots_table
 from moraine.report.snapshots import sort_snapshots

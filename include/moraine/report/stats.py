@@ -7,11 +7,11 @@ snapshot needs any more are in it too.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
-import pyarrow.compute as pc
-
+from moraine.model import compute as pc
+from moraine.model.record import dataclass
 from moraine.model.snapshot import SnapshotRecord
 from moraine.model.window import format_time
 from moraine.report.snapshots import sort_snapshots

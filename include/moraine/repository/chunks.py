@@ -11,7 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from blake3 import blake3
 
 from moraine.engine.frames import Codec, Seal
 from moraine.errors import DamagedObject, IntegrityError, KeyUnavailable, MissingObject, MoraineError, ObjectNotFound
+from moraine.model.record import dataclass
 from moraine.repository.fetch import Load, fetched
 from moraine.repository.keys import Keyring
 from moraine.repository.packs import open_seal

@@ -14,9 +14,9 @@ from itertools import groupby
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from moraine.errors import MissingObject, ObjectNotFound
+from moraine.model import compute as pc
 from moraine.model.log import SegmentRef
 from moraine.repository.keys import Keyring
 from moraine.repository.membership import SortedIds, halves

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from moraine.model import compute as pc
 from moraine.model.log import SegmentRef
 from moraine.repository.documents import digest
 from moraine.repository.index import Index, newest_first, runs
@@ -87,12 +87,12 @@ def sort_by_id(table: pa.Table) -> pa.Table:
     table = table.unify_dictionaries().combine_chunks()
     if not table.num_rows:
         return table
-    order = pc.sort_indices(table["id"].cast(pa.binary()))
-    ordered = table.take(order)
+    order = pc.array_sort_indices(pc.cast(table["id"].combine_chunks(), pa.binary()))
+    ordered = pc.take(table, order)
     ids = ordered["id"].combine_chunks()
     fresh = np.ones(len(ids), dtype=bool)
     fresh[1:] = np.asarray(pc.not_equal(ids[1:], ids[:-1]).to_numpy(zero_copy_only=False))
-    return ordered if fresh.all() else ordered.filter(pa.array(fresh))
+    return ordered if fresh.all() else pc.filter(ordered, pc.from_numpy(fresh))
 
 
 def _rows(segments: Sequence[SegmentRef]) -> int:

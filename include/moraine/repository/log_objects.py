@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 
+from moraine.model.record import dataclass
 from moraine.repository import layout
 from moraine.stores.ahead import begin, gather
 from moraine.stores.base import Store

@@ -9,14 +9,16 @@ log-structured merge tree's, with two levels.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from moraine.engine.rows import Cursor, key_at, lay_over, overlay, rechunk
 from moraine.errors import MissingObject, ObjectNotFound
+from moraine.model import compute as pc
 from moraine.model.entry import Op, row_key
+from moraine.model.record import dataclass
 from moraine.model.schemas import MANIFEST
 from moraine.model.snapshot import DeltaRef, ShardRef, Snapshot
 from moraine.repository.documents import digest
@@ -208,7 +210,7 @@ def merge_window(base: pa.Table | None, changed: list[pa.Table]) -> pa.Table:
         base = base.append_column(DELTA.field("op"), pa.repeat(pa.scalar(0, pa.uint8()), base.num_rows))
         merged = lay_over(base, merged.select(base.schema.names))
     gone = pc.equal(merged["op"], int(Op.DELETED))
-    return (merged.filter(pc.invert(gone)) if pc.any(gone).as_py() else merged).drop_columns(["op"])
+    return (pc.filter(merged, pc.invert(gone)) if np.asarray(gone).any() else merged).drop_columns(["op"])
 
 
 def _joined(shards: list[ShardRef]) -> list[ShardRef]:

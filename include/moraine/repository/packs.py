@@ -9,7 +9,6 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +26,8 @@ from moraine.engine.packing import (
     parse_trailer,
 )
 from moraine.errors import DamagedObject, KeyUnavailable, MissingObject, ObjectNotFound
+from moraine.model import compute as pc
+from moraine.model.record import dataclass
 from moraine.repository.keys import Entropy, Keyring
 from moraine.repository.tables import LOCATION
 from moraine.stores.ahead import begin
@@ -139,13 +140,13 @@ class PackWriter:
 def to_locations(pack: str, wrapped: bytes, records: Records) -> pa.Table:
     """LOCATION rows of a pack's records."""
     count = len(records)
-    numbers = pa.array(np.zeros(count, np.int32))
+    numbers = pc.from_numpy(np.zeros(count, np.int32))
     ids = pa.py_buffer(np.ascontiguousarray(records["id"]).tobytes())
     columns = {
         "id": pa.Array.from_buffers(pa.binary(32), count, [None, ids]),
         "pack": pa.DictionaryArray.from_arrays(numbers, pa.array([pack], pa.string())),
         "key": pa.DictionaryArray.from_arrays(numbers, pa.array([wrapped], pa.binary())),
-        **{name: pa.array(np.ascontiguousarray(records[name])) for name in ("offset", "length", "at", "size")},
+        **{name: pc.from_numpy(records[name]) for name in ("offset", "length", "at", "size")},
     }
     return pa.Table.from_pydict(columns, schema=LOCATION)
 

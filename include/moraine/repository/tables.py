@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 import moraine.model.arrow  # noqa: F401  (first: it keeps pandas out)
 from moraine.errors import DamagedObject
+from moraine.model import compute as pc
 from moraine.repository.documents import digest
 from moraine.repository.keys import Keyring
 
@@ -92,10 +92,10 @@ def _compacted(table: pa.Table) -> pa.Table:
         if not pa.types.is_dictionary(field.type) or not table.num_rows:
             continue
         flat = table.column(number).combine_chunks()
-        used = pc.unique(flat.indices).drop_null()
+        used = pc.drop_null(pc.unique(flat.indices))
         if len(used) < len(flat.dictionary):
             fewer = pa.DictionaryArray.from_arrays(
-                pc.index_in(flat.indices, value_set=used), flat.dictionary.take(used)
+                pc.index_in(flat.indices, value_set=used), pc.take(flat.dictionary, used)
             )
             table = table.set_column(number, field, fewer)
     return table

@@ -6,10 +6,11 @@ Loads little, so that a command line can stretch its passphrase while the rest o
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
 from moraine.errors import DamagedObject, MissingObject, NotARepository, ObjectNotFound, UnsupportedFormat
+from moraine.model.record import dataclass
 from moraine.repository import layout
 from moraine.repository.documents import read_open
 from moraine.repository.key_slots import open_slots

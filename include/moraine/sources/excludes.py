@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from moraine.errors import ConfigError
 from moraine.model.entry import display_path, join_path, split_path
+from moraine.model.record import dataclass
 from moraine.sources.markers import CACHE, Marker, parse_marker
 from moraine.sources.patterns import Matcher, Pattern, parse_pattern
 

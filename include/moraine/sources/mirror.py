@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
 import pyarrow as pa
 
 from moraine.model.entry import Kind
+from moraine.model.record import dataclass
 from moraine.sources.target import Content, Notes, Rows
 
 

@@ -11,10 +11,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import groupby
 
 from moraine.errors import ConfigError
+from moraine.model.record import dataclass
 
 NameTest = Callable[[str, bool], bool]  # (name, is a directory) -> excluded
 _ANY_DIRECTORIES = "(?:/.*)?"

@@ -9,8 +9,8 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from moraine.model import compute as pc
 from moraine.model.entry import Kind, State
 from moraine.model.schemas import INVENTORY
 from moraine.sources.posix_rows import PackedRows
@@ -53,7 +53,7 @@ def _to_batch(rows: PackedRows) -> pa.RecordBatch:
     rdev[list(rows.rdev)] = list(rows.rdev.values())
     counts = [end - start for start, end in pairwise([*rows.starts, len(found)])]
     indices = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
-    directory = pa.DictionaryArray.from_arrays(_numbers(indices, pa.int32()), pa.array(rows.directories, pa.binary()))
+    directory = pa.DictionaryArray.from_arrays(pc.from_numpy(indices), pa.array(rows.directories, pa.binary()))
     numbers = _stat_columns(found) | {"rdev": rdev, "state": state}
     columns = {name: _numbers(values, INVENTORY.field(name).type) for name, values in numbers.items()}
     columns |= {"dir": directory, "name": names}
@@ -105,9 +105,8 @@ def _stat_columns(found: npt.NDArray[np.void]) -> dict[str, npt.NDArray[np.gener
 
 
 def _numbers(values: npt.NDArray[np.generic], kind: pa.DataType) -> pa.Array:
-    """A column over the memory of `values`: `pyarrow.array` would load NumPy's masked arrays to look for one."""
-    exact = np.ascontiguousarray(values, kind.to_pandas_dtype())
-    return pa.Array.from_buffers(kind, len(exact), [None, pa.py_buffer(exact)])
+    """A column of that type, if it can be over the memory of `values`."""
+    return pc.from_numpy(np.asarray(values, kind.to_pandas_dtype()))
 
 
 def _name_array(names: bytes, count: int) -> pa.Array:

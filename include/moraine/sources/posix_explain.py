@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import stat
 from contextlib import closing
-from dataclasses import dataclass
 
 from moraine.errors import ConfigError
 from moraine.model.entry import display_path, split_path
+from moraine.model.record import dataclass
 from moraine.sources.descent import Descent
 from moraine.sources.excludes import INCLUDED, ExcludeRules, Explanation, parts_of
 from moraine.sources.markers import find_marker

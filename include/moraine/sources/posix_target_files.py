@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 
 from moraine.errors import DamagedObject
 from moraine.model.entry import join_path
+from moraine.model.record import dataclass
 from moraine.sources.extents import Extents
 from moraine.sources.posix_target_attributes import PRIVATE, Attributes
 from moraine.sources.posix_target_placing import Placing, refuse

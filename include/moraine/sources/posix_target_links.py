@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
 
 from moraine.model.entry import join_path
+from moraine.model.record import dataclass
 from moraine.sources.extents import find_extents
 from moraine.sources.posix_target_attributes import PRIVATE, Attributes
 from moraine.sources.posix_target_files import write_all

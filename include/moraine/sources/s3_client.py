@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple
@@ -25,6 +24,7 @@ from moraine.errors import (
     StoreUnavailable,
 )
 from moraine.model.entry import display_path
+from moraine.model.record import dataclass
 from moraine.sources.s3_renewal import Renewed
 
 ARCHIVED = frozenset({"GLACIER", "DEEP_ARCHIVE"})  # not GLACIER_IR, which is read like any other

@@ -9,9 +9,9 @@ from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from pyarrow import csv
 
+from moraine.model import compute as pc
 from moraine.sources.s3_client import ARCHIVED
 from moraine.sources.s3_sorted import OBJECTS
 

@@ -16,8 +16,8 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from moraine.model import compute as pc
 from moraine.model.entry import State, join_path
 from moraine.model.schemas import INVENTORY
 from moraine.sources.base import ListShard

@@ -10,8 +10,8 @@ import errno
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from moraine.model import compute as pc
 from moraine.model.schemas import INVENTORY
 from moraine.sources.s3_names import key_of
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from moraine.model import compute as pc
 from moraine.sources.s3_client import Listed, Page
 
 OBJECTS = pa.schema(

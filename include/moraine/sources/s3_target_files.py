@@ -10,11 +10,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from functools import partial
 
 from moraine.errors import AccessDenied, DamagedObject, MoraineError, SourceVanished
 from moraine.model.entry import Kind, join_path
+from moraine.model.record import dataclass
 from moraine.sources.extents import Extents
 from moraine.sources.s3_client import S3Bucket
 from moraine.sources.s3_sending import Sending

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from moraine.errors import DamagedObject
+from moraine.model.record import dataclass
 from moraine.sources.extents import Extents
 from moraine.sources.target import Rows
 

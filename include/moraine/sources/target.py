@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from enum import IntEnum
 from typing import Any, Protocol
 
 import pyarrow as pa
 
 from moraine.model.entry import display_path
+from moraine.model.record import dataclass
 
 SAMPLES = 1000  # notes kept of each code; all are counted
 

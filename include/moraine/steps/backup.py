@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 
 from moraine.model.policy import Policy
 from moraine.model.progress import Progress
+from moraine.model.record import dataclass
 from moraine.model.window import Window
 from moraine.repository.keys import Entropy
 from moraine.repository.repository import Repository

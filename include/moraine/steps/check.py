@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from moraine.errors import ConfigError
 from moraine.model.progress import NoProgress, Progress
+from moraine.model.record import dataclass
 from moraine.repository.index import Index
 from moraine.repository.repository import Repository
 from moraine.steps.check_findings import Findings

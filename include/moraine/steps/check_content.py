@@ -9,7 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 
 import numpy as np
@@ -19,6 +19,7 @@ from blake3 import blake3
 from moraine.engine.frames import Codec, Seal
 from moraine.engine.packing import Records
 from moraine.errors import DamagedObject, IntegrityError, KeyUnavailable, MissingObject, ObjectNotFound
+from moraine.model.record import dataclass
 from moraine.repository.packs import read_records
 from moraine.repository.read_order import Frame
 from moraine.repository.repository import Repository

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import pyarrow as pa
 
 from moraine.errors import DamagedObject, ForgedObject, MissingObject, ObjectNotFound
+from moraine.model.record import dataclass
 
 PATHS = 100  # named for each problem; all are counted
 

@@ -11,9 +11,9 @@ from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from moraine.engine.rows import row_keys
+from moraine.model import compute as pc
 from moraine.model.entry import display_path
 from moraine.model.log import SegmentRef
 from moraine.model.snapshot import DeltaRef, ShardRef, Snapshot
@@ -145,11 +145,11 @@ def _unknown(repository: Repository, table: pa.Table, index: Index) -> pa.Array:
     """The chunk ids of rows that the index does not have."""
     lists = table["chunks"].combine_chunks()
     digests = table["digest"].combine_chunks()
-    single = digests.filter(pc.and_(pc.is_null(lists), pc.is_valid(digests)))
+    single = pc.filter(digests, pc.and_(pc.is_null(lists), pc.is_valid(digests)))
     ids = pc.unique(pa.concat_arrays([single, pc.list_flatten(lists)]))
     nothing = pa.array([repository.keyring.chunk_id(b"")], pa.binary(32))
-    ids = ids.filter(pc.invert(pc.is_in(ids, value_set=nothing)))
-    return ids.filter(pa.array([not known for known in index.contains(ids.to_pylist())], pa.bool_()))
+    ids = pc.filter(ids, pc.invert(pc.is_in(ids, value_set=nothing)))
+    return pc.filter(ids, pa.array([not known for known in index.contains(ids.to_pylist())], pa.bool_()))
 
 
 def _hits(table: pa.Table, lost: pa.Array) -> tuple[np.ndarray, np.ndarray]:

@@ -7,17 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import field
 from heapq import nsmallest
 from math import ceil
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 from blake3 import blake3
 
+from moraine.model import compute as pc
 from moraine.model.progress import Progress
+from moraine.model.record import dataclass
 from moraine.repository import layout
 from moraine.repository.chunks import Lost
 from moraine.repository.index import Index
@@ -85,11 +86,13 @@ class _Check:
         """Which packs there should be, and which there are."""
         for segment in self._index.segments:
             table = self._index.load(segment, ["pack", "offset", "length"])
-            ends = pc.add(table["offset"].cast(pa.int64()), table["length"].cast(pa.int64()))
-            named = pa.table({"pack": table["pack"].cast(pa.string()), "end": ends})
-            for row in named.group_by("pack").aggregate([("end", "max")]).to_pylist():
-                pack = self._packs.setdefault(row["pack"], _Pack(len(self._packs)))
-                pack.end = max(pack.end, row["end_max"])
+            names = _names(table)
+            ends = np.zeros(len(names.dictionary), np.int64)
+            end = table["offset"].to_numpy().astype(np.int64) + table["length"].to_numpy()
+            np.maximum.at(ends, np.asarray(names.indices), end)
+            for number in np.flatnonzero(ends).tolist():  # the others are packs of which no row is left
+                pack = self._packs.setdefault(names.dictionary[number].as_py(), _Pack(len(self._packs)))
+                pack.end = max(pack.end, int(ends[number]))
         orphans = orphan_bytes = 0
         for info in self._repository.store.list(layout.PACKS):
             if info.key in self._packs:
@@ -181,8 +184,7 @@ class _Check:
             opened.release()
 
     def _compare_marks(self, table: pa.Table, known: Marks) -> None:
-        names = table["pack"].combine_chunks()
-        names = names if pa.types.is_dictionary(names.type) else names.dictionary_encode()
+        names = _names(table)
         packs = [self._packs[key] for key in names.dictionary.to_pylist()]
         which = np.asarray(names.indices)
         marks = _marks(table, np.array([pack.number for pack in packs], np.uint64)[which])
@@ -191,7 +193,7 @@ class _Check:
         inside = at < len(known)
         there[inside] = known[at[inside]] == marks[inside]
         wrong = ~there & np.array([pack.trailer for pack in packs], bool)[which]
-        for number in np.unique(which[wrong]).tolist():
+        for number in np.unique(which[wrong]).tolist() if wrong.any() else ():
             rows = np.flatnonzero(wrong & (which == number))
             key = names.dictionary[number].as_py()
             self._fault(key, "index-wrong", f"{len(rows)} chunks are not where the index says")
@@ -230,6 +232,12 @@ class _Check:
 def _drawn(key: str, seed: bytes) -> float:
     """A number from 0 up to 1 that a key and a seed decide."""
     return int.from_bytes(blake3(seed + key.encode()).digest(6), "big") / (1 << 48)
+
+
+def _names(table: pa.Table) -> pa.DictionaryArray:
+    """The packs of an index's rows."""
+    names = table.unify_dictionaries()["pack"].combine_chunks()
+    return names if pa.types.is_dictionary(names.type) else names.dictionary_encode()
 
 
 def _marks(table: pa.Table, packs: npt.NDArray[np.integer]) -> Marks:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import datetime
 
 from moraine.errors import AccessDenied, CommitRefused
 from moraine.model.log import LogState
+from moraine.model.record import dataclass
 from moraine.repository import layout
 from moraine.repository.index_segments import compact, compactable
 from moraine.repository.repository import Repository

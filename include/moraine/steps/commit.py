@@ -8,15 +8,15 @@ with the first one's snapshot.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
-
-import pyarrow.compute as pc
 
 from moraine import __version__
 from moraine.errors import CommitRefused, GateRefused, SessionClosed
+from moraine.model import compute as pc
 from moraine.model.entry import Op
 from moraine.model.log import LogState, SegmentRef
+from moraine.model.record import dataclass
 from moraine.model.snapshot import Snapshot, SnapshotRecord, Totals
 from moraine.repository import layout
 from moraine.repository.documents import digest, write_sealed

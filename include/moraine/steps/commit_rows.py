@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from moraine.engine.footers import Shape
 from moraine.engine.rows import Cursor, key_at, match, sorted_rows
 from moraine.errors import CommitRefused
+from moraine.model import compute as pc
 from moraine.model.entry import Kind, Op, display_path, join_path
 from moraine.model.schemas import MANIFEST
 from moraine.model.snapshot import Totals
@@ -45,7 +45,7 @@ def _through(results: Cursor, last: bytes) -> pa.Table:
 
 def _final(changes: pa.Table, waiting: Cursor, part: int, tally: Tally) -> pa.Table:
     looked = changes["shard"].to_numpy() >= 0
-    wanted, rest = changes.filter(pa.array(looked)), changes.filter(pa.array(~looked))
+    wanted, rest = pc.filter(changes, pc.from_numpy(looked)), pc.filter(changes, pc.from_numpy(~looked))
     results = _through(waiting, key_at(wanted, wanted.num_rows - 1)) if wanted.num_rows else MANIFEST.empty_table()
     at = match(wanted, results)
     if (at < 0).any():
@@ -55,12 +55,12 @@ def _final(changes: pa.Table, waiting: Cursor, part: int, tally: Tally) -> pa.Ta
             shards=[part],
         )
     same = len(at) == results.num_rows and (at == np.arange(len(at))).all()
-    found = (results if same else results.take(pa.array(at))).append_column(DELTA.field("op"), wanted["op"])
+    found = (results if same else pc.take(results, pc.from_numpy(at))).append_column(DELTA.field("op"), wanted["op"])
     tally.correct(wanted, found)
     sample = wanted["op"].to_numpy() == Op.REHASH
     if sample.any():
-        equal = pc.equal(found["digest"], wanted["digest"]).fill_null(False).to_numpy(zero_copy_only=False)
-        found = found.filter(pa.array(~(sample & equal)))
+        equal = pc.coalesce(pc.equal(found["digest"], wanted["digest"]), pa.scalar(False))
+        found = pc.filter(found, pc.from_numpy(~(sample & np.asarray(equal))))
     if not rest.num_rows:
         return found.select(DELTA.names)
     return sorted_rows(pa.concat_tables([found.select(DELTA.names), rest.select(DELTA.names)]))
@@ -82,7 +82,7 @@ class Tally:
     def correct(self, listed: pa.Table, found: pa.Table) -> None:
         """Note that rows turned out as `found`."""
         self._more_bytes += _file_bytes(found) - _file_bytes(listed)
-        mine = found.filter(pc.and_(pc.is_valid(found["table_shape"]), pc.is_null(found["table_rows"])))
+        mine = pc.filter(found, pc.and_(pc.is_valid(found["table_shape"]), pc.is_null(found["table_rows"])))
         for row in mine.select(["dir", "name", "table_shape"]).to_pylist():
             problem = Shape.of_text(row["table_shape"]).problem
             self.broken += problem is not None

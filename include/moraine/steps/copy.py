@@ -6,8 +6,6 @@ so a retry reads and uploads only what is missing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import pyarrow as pa
 
 from moraine.engine.chunking import Chunking
@@ -15,6 +13,7 @@ from moraine.engine.known import KnownIds
 from moraine.engine.plan import PlanShard
 from moraine.errors import SourceError, SourceMissing, SourceUnmounted, SourceVanished
 from moraine.model.entry import Kind, Op, State
+from moraine.model.record import dataclass
 from moraine.repository.packs import PackWriter
 from moraine.repository.repository import Repository
 from moraine.repository.sealing import ChunkWriter

@@ -8,7 +8,7 @@ whatever an attempt had uploaded after its last entry is found again by listing.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,6 +18,7 @@ import pyarrow as pa
 from moraine.engine.known import KnownIds
 from moraine.errors import IntegrityError, KeyUnavailable
 from moraine.model.ids import make_ulid
+from moraine.model.record import dataclass
 from moraine.repository import layout
 from moraine.repository.packs import StoredPack, read_trailer
 from moraine.repository.work import Ref

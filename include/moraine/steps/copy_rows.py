@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from moraine.model import compute as pc
 from moraine.model.entry import Kind, Op, State
 from moraine.model.schemas import CONTENT, INVENTORY, RESULTS
 from moraine.sources.base import Attributes, Stamp, Wanted
@@ -90,7 +91,7 @@ class Rows:
     def table(self) -> pa.Table:
         """The finished RESULTS rows."""
         columns: dict[str, Any] = {name: self._changes[name] for name in INVENTORY.names}
-        columns["state"] = pa.array(np.array(self.state, dtype=np.uint8))
+        columns["state"] = pc.from_numpy(np.array(self.state, dtype=np.uint8))
         if self._stamps:
             columns |= self._corrected()
         for field in CONTENT:
@@ -136,7 +137,7 @@ class Rows:
         for name, new in values.items():
             column = self._changes[name].to_numpy().copy()
             column[rows] = new
-            columns[name] = pa.array(column)
+            columns[name] = pc.from_numpy(column)
         return columns
 
 
@@ -144,7 +145,7 @@ def slices(tables: Iterator[pa.Table], shard: int, skip: int) -> Iterator[pa.Tab
     """The rows of a shard in pieces of `SLICE_ROWS`, without the first `skip`."""
     for table in tables:
         numbers = table["shard"].to_numpy()
-        mine = table if (numbers == shard).all() else table.filter(pa.array(numbers == shard))
+        mine = table if (numbers == shard).all() else pc.filter(table, pc.from_numpy(numbers == shard))
         passed = min(skip, mine.num_rows)
         skip -= passed
         for start in range(passed, mine.num_rows, SLICE_ROWS):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import chain
 
 import numpy as np
@@ -13,7 +13,9 @@ from moraine.engine.diff import Rules, compare, renamed
 from moraine.engine.lots import Lots
 from moraine.engine.plan import Planner, PlanShard
 from moraine.engine.rows import Cursor, aligned, overlay
+from moraine.model import compute as pc
 from moraine.model.entry import Kind, Op
+from moraine.model.record import dataclass
 from moraine.model.schemas import INVENTORY
 from moraine.model.snapshot import Snapshot
 from moraine.repository.work import Ref
@@ -94,7 +96,7 @@ def _planned(
 
 def _gone(changes: pa.Table) -> pa.Table:
     mask = (changes["op"].to_numpy() == Op.DELETED) & (changes["kind"].to_numpy() == Kind.FILE)
-    return changes.select(["inode", "size", "mtime", "mtime_ns"]).filter(pa.array(mask))
+    return pc.filter(changes.select(["inode", "size", "mtime", "mtime_ns"]), pc.from_numpy(mask))
 
 
 def _differences(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from moraine.errors import Cancelled, MoraineError
 from moraine.model.policy import Policy
 from moraine.model.progress import Progress
+from moraine.model.record import dataclass
 from moraine.repository.keys import Entropy
 from moraine.repository.repository import Repository
 from moraine.steps.drill_measure import measure

@@ -7,11 +7,11 @@ promise a quick restore of many small ones. Pure.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 from moraine.model.policy import Objectives
+from moraine.model.record import dataclass
 from moraine.model.units import format_duration, format_size
 from moraine.model.window import parse_time
 

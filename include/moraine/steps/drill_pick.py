@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from moraine.errors import SnapshotNotFound
 from moraine.model.policy import Policy
+from moraine.model.record import dataclass
 from moraine.model.snapshot import SnapshotRecord
 from moraine.model.window import format_time
 from moraine.repository.keys import Entropy

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 from moraine.errors import ConfigError, RestoreError, TargetFull
 from moraine.model.ids import ULID, ulid_time
 from moraine.model.policy import Policy
+from moraine.model.record import dataclass
 from moraine.model.units import format_size
 from moraine.model.window import format_time, parse_time
 from moraine.repository.repository import Repository

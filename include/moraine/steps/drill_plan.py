@@ -6,13 +6,14 @@ Nothing is restored yet. The documents `plan` and `sets` in the place are what t
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from moraine.errors import ProofFailed
 from moraine.model.policy import Drill, Policy
 from moraine.model.progress import NoProgress, Progress
+from moraine.model.record import dataclass
 from moraine.model.window import format_time, parse_time
 from moraine.proof.data_sets import CheckResult, plan_data_sets
 from moraine.proof.drill_sample import Subtrees, WeightedSampler

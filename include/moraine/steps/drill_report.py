@@ -7,11 +7,11 @@ log says what was shown of the snapshot.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from moraine.errors import ObjectNotFound, ProofFailed
 from moraine.model.policy import Policy
+from moraine.model.record import dataclass
 from moraine.proof.drill_page import drill_page
 from moraine.repository import layout
 from moraine.repository.repository import Repository

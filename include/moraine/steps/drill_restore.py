@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from moraine.errors import TargetFull
 from moraine.model.progress import NoProgress, Progress
+from moraine.model.record import dataclass
 from moraine.model.units import format_size
 from moraine.model.window import format_time
 from moraine.repository.repository import Repository

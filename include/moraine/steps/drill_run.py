@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -19,6 +18,7 @@ import psutil
 
 from moraine.errors import ConfigError
 from moraine.model.policy import Application
+from moraine.model.record import dataclass
 
 _SAID = 4096  # last bytes of its output that are kept
 _ROOT = "MORAINE_ROOT"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ import pyarrow as pa
 
 from moraine.model.entry import Kind, display_path
 from moraine.model.progress import NoProgress, Progress
+from moraine.model.record import dataclass
 from moraine.proof.data_sets import CheckResult, DataSet, DataSetVerdict, validate_data_set
 from moraine.repository.repository import Repository
 from moraine.sources.posix_target import PosixTarget

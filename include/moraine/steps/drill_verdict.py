@@ -7,7 +7,7 @@ a full place, a pace beyond the objective, a task that died. The latter says not
 from __future__ import annotations
 
 import platform
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from datetime import datetime
 from typing import Any
 
@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from moraine import __version__
 from moraine.model.policy import Policy
+from moraine.model.record import dataclass
 from moraine.model.window import format_time, parse_time
 from moraine.repository.repository import Repository
 from moraine.steps.drill_measure import Measured

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
-import pyarrow.compute as pc
 
 from moraine.errors import GateRefused
+from moraine.model import compute as pc
 from moraine.model.entry import Kind, Op, join_path, split_path
 from moraine.model.policy import Gate, Policy
+from moraine.model.record import dataclass
 from moraine.steps.diff import Diffed
 from moraine.steps.run import Run
 

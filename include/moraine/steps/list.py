@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +10,7 @@ import pyarrow as pa
 from moraine.engine.rows import key_at, out_of_order, rechunk
 from moraine.errors import SourceError
 from moraine.model.entry import Kind, State, display_path, join_path
+from moraine.model.record import dataclass
 from moraine.model.window import format_time
 from moraine.repository.work import Ref
 from moraine.sources.base import ListShard

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from moraine.errors import ConfigError, NotARepository
 from moraine.model.policy import Policy
 from moraine.model.progress import Progress
+from moraine.model.record import dataclass
 from moraine.repository.keys import Entropy
 from moraine.repository.repository import Repository
 from moraine.sources.base import Source

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 
 from moraine.errors import MoraineError
 from moraine.model.progress import Progress
+from moraine.model.record import dataclass
 from moraine.proof.rehash import content_digest, stored_spans
 from moraine.repository.repository import Repository
 from moraine.sources.mirror import LookAt, Mirror, trash_time

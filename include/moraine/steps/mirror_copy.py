@@ -7,7 +7,7 @@ journalled; what it had written after the last entry is found in its place by th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from functools import partial
 
 import numpy as np
@@ -16,6 +16,7 @@ import pyarrow as pa
 from moraine.engine.plan import PlanShard
 from moraine.errors import SourceError, SourceMissing, SourceUnmounted, SourceVanished
 from moraine.model.entry import Kind, Op, State, join_path
+from moraine.model.record import dataclass
 from moraine.repository.work import Ref
 from moraine.sources.base import Reader
 from moraine.sources.mirror import MirrorWriter, trash_name

@@ -11,10 +11,10 @@ from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from moraine.engine.rows import Cursor, key_at, match
 from moraine.errors import GateRefused
+from moraine.model import compute as pc
 from moraine.model.entry import Kind, State, join_path
 from moraine.model.schemas import INVENTORY
 from moraine.steps.diff import Diffed, diff_entries

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import pyarrow as pa
 from moraine.engine.rows import Cursor, aligned, key_at, match, sorted_rows
 from moraine.errors import MissingObject, ObjectNotFound
 from moraine.model.entry import Kind, display_path, join_path
+from moraine.model.record import dataclass
 from moraine.model.schemas import INVENTORY, NAME
 from moraine.repository import layout
 from moraine.repository.documents import digest

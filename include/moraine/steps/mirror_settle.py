@@ -8,7 +8,7 @@ the next run tells by it what somebody else has done meanwhile. Runs again after
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ import pyarrow as pa
 from moraine.engine.rows import Cursor, aligned, match, rechunk
 from moraine.errors import DamagedObject
 from moraine.model.entry import Kind, State, display_path, join_path
+from moraine.model.record import dataclass
 from moraine.model.schemas import INVENTORY
 from moraine.model.window import format_time
 from moraine.repository.manifest import merge_window

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from moraine.engine.lots import Lots
 from moraine.errors import DamagedObject
 from moraine.model.entry import Kind, State, display_path, join_path
 from moraine.model.policy import Policy
+from moraine.model.record import dataclass
 from moraine.model.window import format_time
 from moraine.proof.rehash import content_digest, stored_spans
 from moraine.repository.repository import Repository

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
+from moraine.model.record import dataclass
 from moraine.steps.commit import Committed
 from moraine.steps.copy import Copied
 from moraine.steps.diff import Diffed

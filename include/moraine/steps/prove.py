@@ -8,7 +8,7 @@ and leaves no verdict.
 from __future__ import annotations
 
 import platform
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from moraine.errors import ProofFailed
 from moraine.model.ids import make_ulid
 from moraine.model.policy import Policy
 from moraine.model.progress import NoProgress, Progress
+from moraine.model.record import dataclass
 from moraine.model.snapshot import Snapshot
 from moraine.model.window import format_time
 from moraine.proof.problem import Problem

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -13,6 +13,7 @@ from moraine.errors import IntegrityError
 from moraine.model.entry import display_path, join_path
 from moraine.model.policy import Policy
 from moraine.model.progress import Progress
+from moraine.model.record import dataclass
 from moraine.model.snapshot import Snapshot
 from moraine.proof.expectations import SUITES, Judge, NameRow
 from moraine.proof.facts import COLUMNS, Counts, ManifestFacts

@@ -6,7 +6,7 @@ this is over, whatever happens.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import pyarrow as pa
 from moraine.errors import IntegrityError
 from moraine.model.entry import State, display_path, join_path
 from moraine.model.progress import Progress
+from moraine.model.record import dataclass
 from moraine.model.snapshot import Snapshot
 from moraine.proof.problem import Problem
 from moraine.proof.rehash import content_digest, stored_spans

@@ -6,7 +6,6 @@ set last, and is passed over. Nothing of the target that is replaced goes before
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ import pyarrow as pa
 
 from moraine.model.entry import Kind
 from moraine.model.progress import NoProgress, Progress
+from moraine.model.record import dataclass
 from moraine.repository.repository import Repository
 from moraine.sources.target import Code, Notes, Target, TargetWriter, Verdict
 from moraine.steps.mirror_content import MirrorContent

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from moraine.errors import MissingObject
+from moraine.model import compute as pc
 from moraine.model.progress import Progress
+from moraine.model.record import dataclass
 from moraine.repository.chunks import ChunkReader, Lost, Opened
 from moraine.repository.index import Index
 from moraine.repository.repository import Repository

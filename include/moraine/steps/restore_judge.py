@@ -7,8 +7,8 @@ from enum import StrEnum
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from moraine.model import compute as pc
 from moraine.model.entry import Kind
 from moraine.sources.target import TargetFacts, Verdict
 from moraine.steps.restore_rows import Numbers, Window

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ import pyarrow as pa
 from moraine.engine.selection import Selection, select
 from moraine.errors import ConfigError, RestoreError
 from moraine.model.entry import display_path, join_path
+from moraine.model.record import dataclass
 from moraine.model.snapshot import Snapshot
 from moraine.repository.repository import Repository
 from moraine.sources.target import Extra, Notes, Target, Verdict

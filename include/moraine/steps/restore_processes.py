@@ -13,7 +13,6 @@ import signal
 import threading
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection, Pipe, wait
 from types import FrameType
@@ -21,6 +20,7 @@ from typing import Any, NoReturn
 
 from moraine.errors import RestoreError
 from moraine.model.progress import Progress
+from moraine.model.record import dataclass
 from moraine.sources.forked import settle_in
 from moraine.sources.posix_target_writer import PosixWriter
 from moraine.sources.target import Notes

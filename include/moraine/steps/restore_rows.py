@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from moraine.engine.selection import Selection
 from moraine.errors import UnsafePath
+from moraine.model import compute as pc
 from moraine.model.entry import Kind, display_path, join_path
 from moraine.repository.manifest import Manifest
 from moraine.sources.target import Rows

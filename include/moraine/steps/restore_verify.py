@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
 from moraine.model.entry import Kind, join_path
 from moraine.model.progress import NoProgress, Progress
+from moraine.model.record import dataclass
 from moraine.repository.repository import Repository
 from moraine.sources.target import Code, Content, Notes, Target, TargetReader
 from moraine.steps.mirror_verify import difference

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
@@ -16,6 +15,7 @@ from zoneinfo import ZoneInfo
 from moraine.engine.retention import Candidate, Decision, KeepRules, is_failed, is_proven, select
 from moraine.errors import RepositoryError
 from moraine.model.log import LogState
+from moraine.model.record import dataclass
 from moraine.model.snapshot import SnapshotRecord
 from moraine.model.window import format_time
 from moraine.repository.repository import Repository

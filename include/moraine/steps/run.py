@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from moraine.model.log import Session
 from moraine.model.policy import Policy
 from moraine.model.progress import NoProgress, Progress
+from moraine.model.record import dataclass
 from moraine.repository.keys import Entropy
 from moraine.repository.repository import Repository
 from moraine.repository.work import WorkFiles

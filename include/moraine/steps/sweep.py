@@ -17,15 +17,16 @@ object goes.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from datetime import datetime, timedelta
 from itertools import islice
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from moraine.errors import MissingObject
+from moraine.model import compute as pc
 from moraine.model.log import LogEntry, SegmentRef
+from moraine.model.record import dataclass
 from moraine.model.window import format_time
 from moraine.repository import layout
 from moraine.repository.repository import Repository

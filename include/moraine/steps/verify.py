@@ -8,16 +8,17 @@ content again.
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from moraine.engine.lots import Lots
 from moraine.errors import DamagedObject, IntegrityError, KeyUnavailable, MoraineError
+from moraine.model import compute as pc
+from moraine.model.record import dataclass
 from moraine.model.window import format_time
 from moraine.repository.packs import read_trailer
 from moraine.repository.work import Ref
@@ -99,7 +100,7 @@ class _Check:
         depth = self._evidence.depth
         if depth != "structure":
             chosen = _choose(table, 1.0 if depth == "full" else self._run.policy.verify.share, self._lots)
-            self._hash(table.take(pa.array(chosen)))
+            self._hash(pc.take(table, pc.from_numpy(chosen)))
         finish()
 
     def result(self) -> _Evidence:
@@ -144,7 +145,7 @@ class _Check:
 
 
 def _by_pack(table: pa.Table) -> dict[str, pa.Table]:
-    return {key.as_py(): table.filter(pc.equal(table["pack"], key)) for key in pc.unique(table["pack"])}
+    return {key.as_py(): pc.filter(table, pc.equal(table["pack"], key)) for key in pc.unique(table["pack"])}
 
 
 def _check_structure(run: Run, key: str, size: int, written: pa.Table) -> bool:
@@ -162,7 +163,7 @@ def _check_structure(run: Run, key: str, size: int, written: pa.Table) -> bool:
 
 def _plain(column: pa.ChunkedArray) -> pa.Array:
     flat = column.combine_chunks()
-    return flat.dictionary_decode() if pa.types.is_dictionary(flat.type) else flat
+    return pc.take(flat.dictionary, flat.indices) if pa.types.is_dictionary(flat.type) else flat
 
 
 def _choose(table: pa.Table, share: float, lots: Lots) -> npt.NDArray[np.int64]:

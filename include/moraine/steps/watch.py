@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
 from moraine.engine.objectives import Miss, Objective, Standing
 from moraine.errors import ObjectExists
+from moraine.model.record import dataclass
 from moraine.model.window import format_time
 from moraine.repository import layout
 from moraine.repository.repository import Repository

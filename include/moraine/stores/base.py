@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
+
+from moraine.model.record import dataclass
 
 Buffer = bytes | bytearray | memoryview
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from fnmatch import fnmatchcase
 from typing import Literal, NamedTuple, TypeVar
 
 from moraine.errors import AccessDenied, MoraineError, StoreFull, StoreUnavailable
+from moraine.model.record import dataclass
 from moraine.stores.base import Buffer, ObjectInfo, Store
 
 T = TypeVar("T")

@@ -9,12 +9,12 @@ import random
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from moraine.errors import ConfigError
+from moraine.model.record import dataclass
 from moraine.stores.base import Store
 from moraine.stores.local import LocalStore
 from moraine.stores.memory import MemoryStore

@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from moraine.errors import AccessDenied, ObjectExists, ObjectNotFound, ReadOnlyStore, StoreError, StoreUnfit
+from moraine.model.record import dataclass
 from moraine.stores.base import Store
 
 PREFIX = "probe/"

@@ -6,10 +6,10 @@ A pause between attempts holds no turn of the pace: others go on meanwhile.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import TypeVar
 
 from moraine.errors import MoraineError, ObjectExists, Transient
+from moraine.model.record import dataclass
 from moraine.stores.ahead import at_once
 from moraine.stores.base import Buffer, ObjectInfo, Store
 from moraine.stores.pace import Pace

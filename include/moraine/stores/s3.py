@@ -11,7 +11,6 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,6 +19,7 @@ from obstore.exceptions import BaseError
 from obstore.store import S3Store as Client
 
 from moraine.errors import ConfigError, ObjectExists, ObjectNotFound, StoreError, StoreUnavailable
+from moraine.model.record import dataclass
 from moraine.stores.base import Buffer, ObjectInfo
 from moraine.stores.names import check_key, check_prefix, is_key
 from moraine.stores.s3_errors import failure

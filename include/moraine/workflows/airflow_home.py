@@ -15,11 +15,12 @@ import sys
 from base64 import urlsafe_b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from importlib.metadata import version
 from pathlib import Path
 
 from moraine.errors import ConfigError
+from moraine.model.record import dataclass
 from moraine.steps.private_file import create_private
 
 ROOT = Path(__file__).resolve().parents[3]

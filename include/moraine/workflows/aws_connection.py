@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from airflow.sdk import BaseHook, Connection
@@ -16,6 +15,7 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.sdk.log import mask_secret
 
 from moraine.errors import ConfigError
+from moraine.model.record import dataclass
 from moraine.stores.aws_login import aws_login
 
 log = logging.getLogger("moraine")

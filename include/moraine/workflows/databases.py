@@ -13,10 +13,10 @@ import shutil
 import signal
 import socket
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 
 from moraine.errors import ConfigError
+from moraine.model.record import dataclass
 from moraine.workflows.airflow_home import write_private
 from moraine.workflows.services import Command
 

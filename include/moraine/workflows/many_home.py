@@ -6,9 +6,9 @@ Mirrors the environment of docker-compose.yaml, where a test compares the two. I
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
+from moraine.model.record import dataclass
 from moraine.workflows.airflow_home import AirflowHome
 from moraine.workflows.databases import NAME
 from moraine.workflows.services import COMMANDS, Command, airflow

@@ -6,7 +6,7 @@ before its first start. A pool that exists keeps the number of slots its operato
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from moraine.model.record import dataclass
 
 
 @dataclass(frozen=True, slots=True)

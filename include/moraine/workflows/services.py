@@ -16,12 +16,13 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 import psutil
 
 from moraine.errors import ConfigError
+from moraine.model.record import dataclass
 
 _PR_SET_CHILD_SUBREAPER = 36
 _PATIENCE = 5.0  # seconds between asking a process to end and killing it

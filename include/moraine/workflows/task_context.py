@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from airflow.sdk import get_current_context
 from moraine.engine.coverage import Standing, stand
 from moraine.engine.windows import first_instant
 from moraine.errors import SourceError
+from moraine.model.record import dataclass
 from moraine.model.window import Window, format_time
 from moraine.workflows.policies import find_policy
 from moraine.workflows.task_log import LogProgress
