@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import random
+from collections.abc import Callable
 
 import pyarrow as pa
 import pytest
@@ -15,6 +16,7 @@ from moraine.repository import index_segments, membership
 from moraine.repository.index import Index, runs
 from moraine.repository.index_segments import COMPACT_AT, compact, compactable, write_segment, write_segments
 from moraine.repository.keys import Keyring
+from moraine.repository.membership import Run
 from moraine.repository.tables import LOCATION
 from moraine.stores.memory import MemoryStore
 
@@ -203,3 +205,19 @@ def test_runs_without_recorded_ranges_are_read_too(monkeypatch: pytest.MonkeyPat
     assert len(fresh) == 4
     merged = compact_again(store, segments + fresh * 4, "d")
     assert all(Index(store, KEYRING, merged).contains(ids))
+
+
+@pytest.mark.parametrize("kind", [membership.HeldIds, membership.PagedIds])
+@pytest.mark.parametrize("count", [0, 1, 255, 256, 257, 3000])
+def test_ids_that_share_their_beginning_are_told_apart(
+    kind: Callable[[list[pa.ChunkedArray]], Run], count: int
+) -> None:
+    heads = [RNG.randbytes(8) for _ in range(count // 20 + 1)]
+    ids = sorted({RNG.choice(heads) + RNG.randbytes(24) for _ in range(count)} | {b"\0" * 32, b"\xff" * 32})
+    cut = len(ids) // 3
+    run = kind([pa.chunked_array([pa.array(part, pa.binary(32))]) for part in (ids[:cut], ids[cut:])])
+    strange = [head + RNG.randbytes(24) for head in heads] + [RNG.randbytes(32) for _ in heads]
+    order = RNG.sample(ids + strange, len(ids) + len(strange))
+    expected = [one in set(ids) for one in order]
+    assert run.contains(*membership.halves(b"".join(order))).tolist() == expected
+    assert run.contains(*membership.halves(b"")).tolist() == []

@@ -1,8 +1,8 @@
 """Which chunk ids an index knows: 16 bytes of each, sorted, in memory or in a temporary file.
 
-Ids are keyed hashes, so two that are both written never share their first 16 bytes. They lie in pages; the first id of
-each page is kept apart, so a lookup reads one page. A run larger than `IN_MEMORY` lies in an anonymous file, from which
-the kernel may drop pages at any time: at 10⁸ ids and more, what stays in memory is one number a page.
+Ids are keyed hashes, so two that are both written never share their first 16 bytes. A run larger than `IN_MEMORY` lies
+in an anonymous file, in pages whose first ids are kept apart, so a lookup reads one page. The kernel may drop pages at
+any time: at 10⁸ ids and more, what stays in memory is one number a page.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
-from typing import IO
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -25,29 +25,59 @@ Words = npt.NDArray[np.uint64]
 Found = npt.NDArray[np.bool_]
 
 
-class SortedIds:
-    """One run of distinct ids in ascending order, given in parts that follow each other."""
+class Run(Protocol):
+    """A run of distinct ids, which are looked up by their two halves."""
 
-    def __init__(self, parts: Iterable[pa.ChunkedArray], rows: int) -> None:
-        """Take the ids of `parts`, `rows` in all."""
-        self._file: IO[bytes] | None = None
-        pages: list[Words] = []
-        if rows > IN_MEMORY:
-            self._file = tempfile.TemporaryFile(prefix="moraine-index-")  # noqa: SIM115  (lives as long as this object)
+    def contains(self, high: Words, low: Words) -> Found:
+        """For each id whether it is in the run."""
+
+
+def sorted_ids(parts: Iterable[pa.ChunkedArray], rows: int) -> Run:
+    """A run of `rows` ids in ascending order, given in parts that follow each other."""
+    return HeldIds(parts) if rows <= IN_MEMORY else PagedIds(parts)
+
+
+class HeldIds:
+    """A run in memory."""
+
+    def __init__(self, parts: Iterable[pa.ChunkedArray]) -> None:
+        high, low = [np.empty(0, np.uint64)], [np.empty(0, np.uint64)]
+        for part in parts:
+            for words in _words(part):
+                high.append(words[:, 0].astype(np.uint64))
+                low.append(words[:, 1].astype(np.uint64))
+        self._high, self._low = np.concatenate(high), np.concatenate(low)
+
+    def contains(self, high: Words, low: Words) -> Found:
+        """For each id whether it is in the run."""
+        found = np.zeros(len(high), dtype=bool)
+        place = np.searchsorted(self._high, high)
+        rows = np.arange(len(high))
+        while True:
+            rows = rows[place[rows] < len(self._high)]
+            rows = rows[self._high[place[rows]] == high[rows]]
+            if not len(rows):
+                return found
+            found[rows] = self._low[place[rows]] == low[rows]
+            # Ids that share their first half follow each other: practically never.
+            rows = rows[~found[rows]]
+            place[rows] += 1
+
+
+class PagedIds:
+    """A run in an anonymous file."""
+
+    def __init__(self, parts: Iterable[pa.ChunkedArray]) -> None:
+        self._file = tempfile.TemporaryFile(prefix="moraine-index-")  # noqa: SIM115  (lives as long as this object)
         fences: list[Words] = []
         for page in _paged(parts):
             fences.append(page[:, 0, 0].copy())
-            if self._file:
-                self._file.write(page.tobytes())
-            else:
-                pages.append(page)
-        if self._file:
-            self._file.flush()
+            self._file.write(page.tobytes())
+        self._file.flush()
         self._fences = np.concatenate([np.empty(0, np.uint64), *fences])
-        self._held = np.concatenate([np.empty((0, _PAGE, 2), np.uint64), *pages])
 
     def contains(self, high: Words, low: Words) -> Found:
-        """For each id, by its two halves, whether it is in the run."""
+        """For each id whether it is in the run."""
         parts = range(0, len(high), _TOGETHER)
         found = [self._contains(high[at : at + _TOGETHER], low[at : at + _TOGETHER]) for at in parts]
         return np.concatenate([np.empty(0, bool), *found])
@@ -66,8 +96,6 @@ class SortedIds:
         return found
 
     def _pages(self, numbers: npt.NDArray[np.intp]) -> Words:
-        if self._file is None:
-            return self._held[numbers]
         pages = np.empty((len(numbers), _PAGE, 2), np.uint64)
         view = pages.data.cast("B")
         size, descriptor = _PAGE * 16, self._file.fileno()
