@@ -85,7 +85,7 @@ class MadeReader:
     def expect(self, wanted: list[Wanted]) -> None:
         """Nothing to fetch."""
 
-    def open(self, directory: bytes, name: bytes) -> MadeFile:
+    def open(self, directory: bytes, name: bytes, listed: Stamp | None = None) -> MadeFile:
         """A file that was changed."""
         return MadeFile(int(name[5:13]))
 

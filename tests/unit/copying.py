@@ -100,10 +100,10 @@ class MeddlingSource:
     def expect(self, wanted: list[Wanted]) -> None:
         self._reader.expect(wanted)
 
-    def open(self, directory: bytes, name: bytes) -> OpenFile:
+    def open(self, directory: bytes, name: bytes, listed: Stamp | None = None) -> OpenFile:
         self.opened.append(name)
         self.before_open(name)
-        file = self._reader.open(directory, name)
+        file = self._reader.open(directory, name, listed)
         return MeddlingFile(file, lambda: self.before_read(name), lambda: self.before_finish(name), self.ends_after)
 
     def attributes(self, directory: bytes, name: bytes, kind: int, uid: int, gid: int) -> Attributes:

@@ -17,7 +17,7 @@ from moraine.model.entry import State
 from moraine.repository.objects import Objects
 from moraine.repository.unlock import Chunking
 from moraine.repository.work import WorkFiles
-from moraine.sources.base import OpenFile, Reader
+from moraine.sources.base import OpenFile, Reader, Stamp
 from moraine.steps import copy, copy_parts
 from moraine.steps.backup import Holder, backup
 from moraine.steps.commit import Committed
@@ -77,8 +77,8 @@ class CountedSource(MeddlingSource):
             self._reader = reader
             yield self  # type: ignore[misc]
 
-    def open(self, directory: bytes, name: bytes) -> OpenFile:
-        file = self._reader.open(directory, name)
+    def open(self, directory: bytes, name: bytes, listed: Stamp | None = None) -> OpenFile:
+        file = self._reader.open(directory, name, listed)
         return CountedFile(file, lambda: self.before_read(name), lambda: None, float("inf"), self)
 
 

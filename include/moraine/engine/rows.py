@@ -153,7 +153,7 @@ def _same(left: pa.ChunkedArray, right: pa.ChunkedArray) -> bool:
     """Whether two columns hold the same values; their dictionaries are matched instead of spelling out every row."""
     here, there = left.combine_chunks(), right.combine_chunks()
     if not (pa.types.is_dictionary(here.type) and pa.types.is_dictionary(there.type)):
-        return bool(_plain(left).equals(_plain(right)))
+        return bool(pc.plain(left).equals(pc.plain(right)))
     codes = pc.index_in(there.dictionary, value_set=here.dictionary)
     return bool(pc.take(codes, there.indices).equals(here.indices))
 
@@ -216,8 +216,3 @@ def rechunk(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
             waiting, count = [whole.slice(rows)], count - rows
     if count:
         yield pa.concat_tables(waiting)
-
-
-def _plain(column: pa.ChunkedArray) -> pa.Array:
-    flat = column.combine_chunks()
-    return flat.dictionary_decode() if pa.types.is_dictionary(flat.type) else flat

@@ -33,6 +33,12 @@ def from_numpy(values: npt.NDArray[Any]) -> pa.Array:
     return pa.Array.from_buffers(pa.from_numpy_dtype(flat.dtype), len(flat), [None, pa.py_buffer(flat)])
 
 
+def plain(column: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """The values of a column in one piece, without a dictionary: as a list they come ten times as fast."""
+    flat = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    return take(flat.dictionary, flat.indices) if pa.types.is_dictionary(flat.type) else flat
+
+
 def filter(data: Any, mask: Any) -> Any:
     """The rows of an array or a table where the mask is true."""
     return call_function("filter", [data, mask])

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from moraine.model import compute as pc
 from moraine.model.entry import Kind, State, display_path, join_path
 
 COLUMNS = (
@@ -78,7 +79,7 @@ def iter_entries(tables: Iterable[pa.Table]) -> Iterator[Entry]:
     """The rows of tables that hold `COLUMNS`, in order."""
     for table in tables:
         for batch in table.select(COLUMNS).to_batches(max_chunksize=4096):
-            yield from map(Entry._make, zip(*(column.to_pylist() for column in batch.columns), strict=True))
+            yield from map(Entry._make, zip(*(pc.plain(column).to_pylist() for column in batch.columns), strict=True))
 
 
 def path_fields(name: str, path: bytes) -> dict[str, str]:

@@ -93,8 +93,12 @@ class Reader(Protocol):
     def expect(self, wanted: list[Wanted]) -> None:
         """The files that are opened next, in about this order: a reader may fetch ahead, and knows which version."""
 
-    def open(self, directory: bytes, name: bytes) -> OpenFile:
-        """Open a regular file; never follows a symlink, never blocks on a FIFO or device."""
+    def open(self, directory: bytes, name: bytes, listed: Stamp | None = None) -> OpenFile:
+        """Open a regular file; never follows a symlink, never blocks on a FIFO or device.
+
+        With `listed` a reader may take it for a file without holes that has this stamp: who reads it has to see that
+        `finish` returns the same, or read it again without.
+        """
 
     def attributes(self, directory: bytes, name: bytes, kind: int, uid: int, gid: int) -> Attributes:
         """Symlink target, extended attributes, owner names."""

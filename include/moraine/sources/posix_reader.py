@@ -20,25 +20,35 @@ from moraine.sources.os_errors import FORBIDDEN, NO_ATTRIBUTES, source_error
 _REGULAR = 0o10  # st_mode >> 12
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _DESCRIPTORS = b"/proc/self/fd"
+_NO_SUCH = Stamp(-1, 0, 0, 0)  # no file has it
 _PRIVILEGED = (b"security.", b"trusted.")  # attributes that an ordinary user may not always read
 
 
 class PosixFile:
     """One open regular file (`sources.base.OpenFile`)."""
 
-    __slots__ = ("_directory", "_extents", "_fd", "_left", "_name", "_next", "_position", "stamp")
+    __slots__ = ("_directory", "_extents", "_fd", "_left", "_name", "_next", "_position", "_unseen", "stamp")
 
-    def __init__(self, fd: int, found: os.stat_result, directory: bytes, name: bytes) -> None:
-        """Take over `fd`, whose `fstat` is `found`."""
-        size = found.st_size
-        self.stamp = Stamp(size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+    def __init__(
+        self,
+        fd: int,
+        stamp: Stamp,
+        directory: bytes,
+        name: bytes,
+        *,
+        extents: list[tuple[int, int]] | None = None,
+        unseen: bool = False,
+    ) -> None:
+        """Take over `fd`; `unseen`: only a listing says that it is a regular file without holes and has this stamp."""
+        self.stamp = stamp
+        self._unseen = unseen
         self._fd = fd
         self._directory = directory
         self._name = name
-        self._extents = find_extents(fd, size) if found.st_blocks * 512 < size else None
+        self._extents = extents
         self._next = 0  # extent
         self._position = 0
-        self._left = size if self._extents is None else 0  # bytes up to the end of this extent
+        self._left = stamp.size if extents is None else 0  # bytes up to the end of this extent
 
     def extents(self) -> list[tuple[int, int]] | None:
         """(offset, length) of the parts that hold data; None when the file has no holes."""
@@ -59,6 +69,8 @@ class PosixFile:
             try:
                 count = os.preadv(self._fd, [part], self._position)
             except OSError as error:
+                if self._unseen and not _regular(os.fstat(self._fd)):
+                    raise _no_file(self._directory, self._name) from error
                 raise source_error(error, join_path(self._directory, self._name), "read") from error
             if not count:
                 if self._extents is None:
@@ -90,11 +102,13 @@ class PosixFile:
         """The stamp once more, then close."""
         try:
             now = os.fstat(self._fd)
+            if self._unseen and not (_regular(now) and _extents(self._fd, now) is None):
+                return _NO_SUCH
         except OSError as error:
             raise source_error(error, join_path(self._directory, self._name), "look at") from error
         finally:
             self.close()
-        return Stamp(now.st_size, now.st_mtime_ns, now.st_ctime_ns, now.st_ino)
+        return _stamp(now)
 
     def descriptor(self, directory: bytes, name: bytes) -> int | None:
         """The descriptor, if this is the file of that name and still open."""
@@ -142,8 +156,11 @@ class PosixReader:
         """Nothing to do: the kernel reads ahead."""
         del wanted
 
-    def open(self, directory: bytes, name: bytes) -> PosixFile:
+    def open(self, directory: bytes, name: bytes, listed: Stamp | None = None) -> PosixFile:
         """Open a regular file; never follows a symlink, never blocks on a FIFO or device.
+
+        With `listed` it is taken for the plain file that was listed, and `finish` looks whether it is: a system call
+        less for each file.
 
         Raises:
             SourceVanished: nothing, or no regular file any more, has this path.
@@ -154,17 +171,19 @@ class PosixReader:
         try:
             parent = self._parent if directory == self._directory else self._enter(directory)
             fd = self._open(name, parent)
+            if listed is not None:
+                self._last = PosixFile(fd, listed, directory, name, unseen=True)
+                return self._last
             found = os.fstat(fd)
-            if found.st_mode >> 12 == _REGULAR:
-                self._last = PosixFile(fd, found, directory, name)
+            if _regular(found):
+                self._last = PosixFile(fd, _stamp(found), directory, name, extents=_extents(fd, found))
                 return self._last
         except OSError as error:
             if fd >= 0:
                 os.close(fd)
             raise source_error(error, join_path(directory, name), "open") from error
         os.close(fd)
-        path = join_path(directory, name)
-        raise SourceVanished(f"{display_path(path)} is no regular file any more", path=path)
+        raise _no_file(directory, name)
 
     def attributes(self, directory: bytes, name: bytes, kind: int, uid: int, gid: int) -> Attributes:
         """Symlink target, extended attributes, owner names; errors as `open`. An empty name is the directory itself."""
@@ -198,6 +217,23 @@ class PosixReader:
         fd = os.open(name, self._flags & ~os.O_NOATIME, dir_fd=parent)
         self._flags &= ~os.O_NOATIME
         return fd
+
+
+def _regular(found: os.stat_result) -> bool:
+    return found.st_mode >> 12 == _REGULAR
+
+
+def _stamp(found: os.stat_result) -> Stamp:
+    return Stamp(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+
+
+def _extents(fd: int, found: os.stat_result) -> list[tuple[int, int]] | None:
+    return find_extents(fd, found.st_size) if found.st_blocks * 512 < found.st_size else None
+
+
+def _no_file(directory: bytes, name: bytes) -> SourceVanished:
+    path = join_path(directory, name)
+    return SourceVanished(f"{display_path(path)} is no regular file any more", path=path)
 
 
 def _read_xattrs(path: bytes | int) -> bytes | None:

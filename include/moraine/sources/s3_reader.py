@@ -103,7 +103,7 @@ class S3Reader:
             ]
         )
 
-    def open(self, directory: bytes, name: bytes) -> S3File:
+    def open(self, directory: bytes, name: bytes, listed: Stamp | None = None) -> S3File:
         """Open an object.
 
         Raises:
@@ -111,6 +111,7 @@ class S3Reader:
             SourceDenied: it may not be read, or is in a storage class that has to be restored first.
             AccessDenied, StoreUnavailable: not this object but the bucket cannot be read.
         """
+        del listed  # the answer that content comes with has the stamp
         key = self._key(directory, name)
         self._last = S3File(self._bucket, key, self._ahead.take(key))
         return self._last

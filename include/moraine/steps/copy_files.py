@@ -19,7 +19,6 @@ ATTEMPTS = 4  # a file that changes under every one of them is stored as it was 
 _CLOCK_EVERY = 64  # files; an older reading of the clock only makes more files count as racy
 
 Extents = list[tuple[int, int]]
-Listed = tuple[int, int, int, int]  # a Stamp's values as the listing saw them
 
 
 class Content(NamedTuple):
@@ -66,11 +65,13 @@ class FileReader:
         self._clock_in = 0
         self._racy_from = 0  # ns: a file that changed since then may change again within the same tick
 
-    def read(self, directory: bytes, name: bytes, uid: int, gid: int, listed: Listed) -> Content:
+    def read(self, directory: bytes, name: bytes, uid: int, gid: int, listed: Stamp) -> Content:
         """Read one file. Raises SourceVanished, SourceDenied or another SourceError."""
         for attempt in range(1, ATTEMPTS + 1):
             racy_from = self._clock()
-            file = self._reader.open(directory, name)
+            # What was listed holds still as a rule, and is looked at once it has been read.
+            trusted = listed if attempt == 1 and listed.size <= self._small else None
+            file = self._reader.open(directory, name, trusted)
             try:
                 stamp = file.stamp
                 extents = file.extents()

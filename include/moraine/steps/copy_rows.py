@@ -12,7 +12,7 @@ from moraine.model import compute as pc
 from moraine.model.entry import Kind, Op, State
 from moraine.model.schemas import CONTENT, INVENTORY, RESULTS
 from moraine.sources.base import Attributes, Stamp, Wanted
-from moraine.steps.copy_files import Content, Listed
+from moraine.steps.copy_files import Content
 
 SLICE_ROWS = 4096
 
@@ -26,7 +26,7 @@ class Rows:
         self._changes = changes
         self._session = session
         self.count = changes.num_rows
-        self.directory: list[bytes] = changes["dir"].to_pylist()
+        self.directory: list[bytes] = pc.plain(changes["dir"]).to_pylist()
         self.name: list[bytes] = changes["name"].to_pylist()
         self.kind = self._numbers("kind")
         self.uid = self._numbers("uid")
@@ -39,7 +39,7 @@ class Rows:
         self.op = self._numbers("op")
         self.read: list[bool] = changes["read"].to_numpy().tolist()
         times = self._nanoseconds("mtime"), self._nanoseconds("ctime")
-        self.listed: list[Listed] = list(zip(self.size, *times, self.inode, strict=True))
+        self.listed = list(map(Stamp._make, zip(self.size, *times, self.inode, strict=True)))
         self._stamps: dict[int, Stamp] = {}
         self._content = self._carried()
 
@@ -113,7 +113,7 @@ class Rows:
         keep = (op == Op.METADATA) | (op == Op.REHASH)
         if not keep.any():
             return {field.name: [None] * self.count for field in CONTENT}
-        columns = {field.name: self._changes[field.name].to_pylist() for field in CONTENT}
+        columns = {field.name: pc.plain(self._changes[field.name]).to_pylist() for field in CONTENT}
         for row in np.flatnonzero(~keep).tolist():
             for values in columns.values():
                 values[row] = None

@@ -9,11 +9,11 @@ from blake3 import blake3
 
 from moraine.model.entry import Kind, State
 from moraine.proof.rehash import content_digest, stored_spans
-from moraine.sources.base import OpenFile, Reader
+from moraine.sources.base import OpenFile, Reader, Stamp
 from moraine.sources.mirror import MirrorWriter, Staged
 from moraine.sources.target import Content as Standing
 from moraine.sources.target import Rows
-from moraine.steps.copy_files import ATTEMPTS, Content, Listed
+from moraine.steps.copy_files import ATTEMPTS, Content
 
 _BLOCK = 4 << 20
 _MANY = 1 << 20  # bytes from which hashing on several threads pays
@@ -40,7 +40,7 @@ class FileCopier:
         self._buffer = memoryview(bytearray(_BLOCK))
         self.written = 0  # bytes
 
-    def copy(self, rows: Rows, i: int, listed: Listed) -> Content:
+    def copy(self, rows: Rows, i: int, listed: Stamp) -> Content:
         """Bring one file to the mirror; it appears at the next flush.
 
         One that stands there already, with the same bytes, only gets its attributes: so a run that was killed does
@@ -61,11 +61,11 @@ class FileCopier:
                 return found
         raise AssertionError("the last attempt always counts")
 
-    def digest(self, rows: Rows, i: int, listed: Listed) -> Content:
+    def digest(self, rows: Rows, i: int, listed: Stamp) -> Content:
         """Read one file and bring nothing anywhere."""
         return self._read(rows, i, listed, None)[0]
 
-    def _compared(self, standing: Standing, rows: Rows, i: int, listed: Listed) -> Content | None:
+    def _compared(self, standing: Standing, rows: Rows, i: int, listed: Stamp) -> Content | None:
         try:
             content, still = self._read(rows, i, listed, None)
             spans = stored_spans(content.size, content.extents)
@@ -79,7 +79,7 @@ class FileCopier:
         self._writer.refresh(rows, i)
         return content
 
-    def _once(self, rows: Rows, i: int, listed: Listed, *, last: bool) -> Content | None:
+    def _once(self, rows: Rows, i: int, listed: Stamp, *, last: bool) -> Content | None:
         staged = self._writer.file(rows, i)
         try:
             content, still = self._read(rows, i, listed, staged)
@@ -94,7 +94,7 @@ class FileCopier:
         self.written += content.size if content.extents is None else _stored(content.extents)
         return content
 
-    def _read(self, rows: Rows, i: int, listed: Listed, staged: Staged | None) -> tuple[Content, bool]:
+    def _read(self, rows: Rows, i: int, listed: Stamp, staged: Staged | None) -> tuple[Content, bool]:
         """What was read, and whether the file held still."""
         directory, name = rows.dir[i], rows.name[i]
         racy_from = self._racy_from()

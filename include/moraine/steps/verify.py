@@ -156,14 +156,9 @@ def _check_structure(run: Run, key: str, size: int, written: pa.Table) -> bool:
     except KeyUnavailable:
         return False
     for name in written.schema.names:
-        if not _plain(found[name]).equals(_plain(written[name])):
+        if not pc.plain(found[name]).equals(pc.plain(written[name])):
             raise DamagedObject(f"the trailer of pack {key} differs in {name} from what was written", object=key)
     return True
-
-
-def _plain(column: pa.ChunkedArray) -> pa.Array:
-    flat = column.combine_chunks()
-    return pc.take(flat.dictionary, flat.indices) if pa.types.is_dictionary(flat.type) else flat
 
 
 def _choose(table: pa.Table, share: float, lots: Lots) -> npt.NDArray[np.int64]:
