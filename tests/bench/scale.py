@@ -24,6 +24,9 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
+import moraine.__main__  # noqa: F401  (memory as the command line has it; Arrow looks at that when it is loaded)
+
+# isort: split
 import numpy as np
 import pyarrow as pa
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 from moraine.errors import ConfigError, StoreUnavailable
-from moraine.repository import layout
+from moraine.repository import layout, tables
 from moraine.repository.index_segments import write_segment
 from moraine.repository.log import CHECKPOINT_EVERY
 from moraine.repository.repository import Repository
@@ -244,6 +244,24 @@ class TestIndex:
         self.exchange(repository, table.set_column(at, field, pa.array(offsets, field.type)))
         problem = the_one(world.check(0, repository))
         assert (problem["code"], problem["paths"], len(problem["snapshots"])) == ("index-wrong", ["large"], 3)
+
+    def test_a_segment_may_name_a_pack_of_which_it_has_no_row(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As earlier versions wrote them."""
+        repository = world.repository
+        table = repository.index.load(repository.index.segments[0])
+        names = table["pack"].unify_dictionaries().combine_chunks()
+        more = pa.concat_arrays([pa.array(["packs/of/nothing"]), names.dictionary])
+        codes = pa.array(names.indices.to_numpy() + 1, pa.int32())
+        at = table.schema.get_field_index("pack")
+        table = table.set_column(at, table.schema.field("pack"), pa.DictionaryArray.from_arrays(codes, more))
+        with monkeypatch.context() as patched:
+            patched.setattr(tables, "compacted", lambda table: table)
+            self.exchange(repository, table)
+        written = repository.index.load(next(iter(repository.state.segments.values())))["pack"]
+        assert "packs/of/nothing" in written.chunk(0).dictionary.to_pylist()
+        assert world.check(1.0, repository).problems == []
 
     def exchange(self, repository: Repository, rows: pa.Table) -> None:
         """Put another segment in the place of the first."""

@@ -66,6 +66,7 @@ def test_other_functions_are_arrows_own() -> None:
     assert compute.max is pyarrow.compute.max
     with pytest.raises(AttributeError, match="no_such_function"):
         _ = compute.no_such_function
+    assert not hasattr(compute, "__path__")
 
 
 @pytest.mark.parametrize("kind", ["bool", "int8", "uint8", "int32", "uint32", "int64", "uint64", "float64"])
@@ -76,6 +77,12 @@ def test_an_array_from_numpy_is_what_arrow_makes(kind: str, count: int) -> None:
         made = compute.from_numpy(some)
         made.validate(full=True)
         assert made.equals(pa.array(some))
+
+
+def test_an_array_from_numpy_is_right_in_any_byte_order_and_has_one_dimension() -> None:
+    assert compute.from_numpy(np.array([1, 2], ">u4")).to_pylist() == [1, 2]
+    with pytest.raises(ValueError, match="2 dimensions"):
+        compute.from_numpy(np.ones((2, 2)))
 
 
 def test_an_array_shares_the_memory_of_numbers() -> None:

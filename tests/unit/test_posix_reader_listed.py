@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -95,6 +97,31 @@ def test_a_file_that_is_not_as_it_was_listed_shows(
         assert file.finish() != listed
     except SourceVanished:
         assert not path.is_file() or path.is_symlink()
+
+
+def test_a_listing_that_says_file_of_what_is_none_shows(tmp_path: Path, reader: PosixReader) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    listed = as_listed(tmp_path / "fifo")
+    assert reader.open(b"", b"fifo", listed).finish() != listed
+
+
+def test_a_file_of_which_the_server_knows_nothing_more_has_vanished(
+    tmp_path: Path, reader: PosixReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NFS: the descriptor is there, but every call on it fails."""
+
+    def stale(*arguments: object) -> NoReturn:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    (tmp_path / "file").write_bytes(b"content")
+    file = reader.open(b"", b"file", as_listed(tmp_path / "file"))
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "preadv", stale)
+        patched.setattr(os, "fstat", stale)
+        with pytest.raises(SourceVanished):
+            read(file)
+        with pytest.raises(SourceVanished):
+            file.finish()
 
 
 def test_a_listed_file_with_holes_shows(tmp_path: Path, reader: PosixReader) -> None:

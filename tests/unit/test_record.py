@@ -95,11 +95,35 @@ def test_what_is_frozen_stays_as_it_is(frozen: Any) -> None:
     assert getattr(frozen, name) == before
 
 
-def test_a_slotted_record_takes_no_further_attribute() -> None:
+@pytest.mark.parametrize("made", [Point(1), Open(), Counter()])
+def test_no_further_attribute_is_taken(made: Any) -> None:
     with pytest.raises(AttributeError):
-        Point(1).z = 3  # type: ignore[attr-defined]
-    with pytest.raises(AttributeError):
-        Counter().z = 3  # type: ignore[attr-defined]
+        made.z = 3
+
+
+def test_frozen_and_other_records_do_not_mix() -> None:
+    class Below(Point):
+        pass
+
+    with pytest.raises(FrozenInstanceError):
+        Below(1).x = 2  # type: ignore[misc]
+    for frozen, above in ((False, Point), (True, Counter)):
+        with pytest.raises(TypeError, match="frozen both, or neither"):
+            record.dataclass(frozen=frozen)(type("Mixed", (above,), {}))
+    with pytest.raises(TypeError, match="order"):
+        record.dataclass(order=True)
+
+
+def test_a_class_that_says_what_equals_it_can_be_hashed() -> None:
+    @dataclass(frozen=True)
+    class Near:
+        x: int
+
+        def __eq__(self, other: object) -> bool:
+            return isinstance(other, Near) and abs(self.x - other.x) < 2
+
+    assert Near(1) == Near(2) != Near(4)
+    assert hash(Near(1)) == hash(Near(1))
 
 
 def test_what_a_class_says_itself_stays() -> None:

@@ -16,8 +16,12 @@ import numpy.typing as npt
 import pyarrow as pa
 from pyarrow._compute import CastOptions, RankOptions, ReplaceSubstringOptions, SetLookupOptions, call_function
 
+from moraine.model import arrow  # noqa: F401  (without it the first kernel would load pandas)
+
 
 def __getattr__(name: str) -> Any:
+    if name.startswith("__"):  # asked of every module
+        raise AttributeError(name)
     import pyarrow.compute
 
     found = globals()[name] = getattr(pyarrow.compute, name)
@@ -25,11 +29,13 @@ def __getattr__(name: str) -> Any:
 
 
 def from_numpy(values: npt.NDArray[Any]) -> pa.Array:
-    """An array without nulls over the memory of a NumPy array of numbers; of truth values a copy."""
+    """An array without nulls over the memory of a row of numbers in this machine's byte order; else of a copy."""
+    if values.ndim != 1:
+        raise ValueError(f"an array of {values.ndim} dimensions is no column")
     if values.dtype == np.bool_:
         bits = np.packbits(values, bitorder="little")
         return pa.Array.from_buffers(pa.bool_(), len(values), [None, pa.py_buffer(bits)])
-    flat = np.ascontiguousarray(values)
+    flat = np.ascontiguousarray(values, values.dtype.newbyteorder("="))
     return pa.Array.from_buffers(pa.from_numpy_dtype(flat.dtype), len(flat), [None, pa.py_buffer(flat)])
 
 

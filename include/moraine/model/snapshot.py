@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from base64 import b64decode, b64encode
 from dataclasses import asdict, field
 from datetime import datetime
@@ -124,7 +125,7 @@ class Snapshot:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)  # one for each snapshot there is: quick to make
 class SnapshotRecord:
     """What the log remembers of a snapshot: enough to list it without opening it."""
 

@@ -85,8 +85,7 @@ def _lines(table: pa.Table) -> pa.ChunkedArray:
 
 
 def _text(column: pa.Array) -> pa.Array:
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
+    column = pc.plain(column)
     kind = pa.binary() if pa.types.is_binary(column.type) else pa.string()
     try:
         text = column.cast(kind).cast(pa.binary())

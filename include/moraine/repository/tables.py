@@ -40,7 +40,7 @@ _ROW_GROUP = 1 << 16
 
 def write_table(table: pa.Table, *, key: str, keyring: Keyring) -> bytes:
     """The stored form of a table."""
-    table = _compacted(table)
+    table = compacted(table)
     names = table.schema.names
     encodings = {name: "DELTA_BINARY_PACKED" for name in names if name in _PACKED}
     encodings |= {name: "DELTA_BYTE_ARRAY" for name in names if name == "name"}
@@ -85,7 +85,7 @@ def read_table(
         raise DamagedObject(f"{key} does not open: {error}", hint="run `moraine check`", object=key) from error
 
 
-def _compacted(table: pa.Table) -> pa.Table:
+def compacted(table: pa.Table) -> pa.Table:
     """Without dictionary entries that no row uses: a filtered table still has those of the whole it was taken from."""
     table = table.unify_dictionaries()
     for number, field in enumerate(table.schema):

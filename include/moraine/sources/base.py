@@ -69,7 +69,7 @@ class SourceFacts:
 class OpenFile(Protocol):
     """One file being read, front to back. Every method raises SourceVanished, SourceDenied or SourceError."""
 
-    stamp: Stamp  # as it was opened
+    stamp: Stamp  # as it was opened, or listed if that was taken for granted
 
     def extents(self) -> list[tuple[int, int]] | None:
         """(offset, length) of the parts that hold data; None when the file has no holes."""

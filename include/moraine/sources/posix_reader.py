@@ -6,6 +6,7 @@ import errno
 import grp
 import os
 import pwd
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -25,7 +26,7 @@ _PRIVILEGED = (b"security.", b"trusted.")  # attributes that an ordinary user ma
 
 
 class PosixFile:
-    """One open regular file (`sources.base.OpenFile`)."""
+    """One open file (`sources.base.OpenFile`), regular as far as anybody has looked."""
 
     __slots__ = ("_directory", "_extents", "_fd", "_left", "_name", "_next", "_position", "_unseen", "stamp")
 
@@ -57,8 +58,8 @@ class PosixFile:
     def readinto(self, view: memoryview) -> int:
         """Fill `view` with the next stored bytes, holes left out.
 
-        Never more in all than the file had when it was opened: of a file that grows, what was there then. A file that
-        is cut off meanwhile ends early; one with holes goes on with zeros, so that it has the bytes `extents` says.
+        Never more in all than the stamp says: of a file that grows, what was there then. A file that is cut off
+        meanwhile ends early; one with holes goes on with zeros, so that it has the bytes `extents` says.
 
         Returns:
             The bytes read: fewer than `view` holds only at the end, then 0.
@@ -69,9 +70,7 @@ class PosixFile:
             try:
                 count = os.preadv(self._fd, [part], self._position)
             except OSError as error:
-                if self._unseen and not _regular(os.fstat(self._fd)):
-                    raise _no_file(self._directory, self._name) from error
-                raise source_error(error, join_path(self._directory, self._name), "read") from error
+                raise self._failure(error) from error
             if not count:
                 if self._extents is None:
                     self._left = 0
@@ -90,6 +89,12 @@ class PosixFile:
             self._position += step
             self._left -= step
             count -= step
+
+    def _failure(self, error: OSError) -> SourceError:
+        with suppress(OSError):  # of a file that has gone from a server not even this can be asked
+            if self._unseen and not _regular(os.fstat(self._fd)):
+                return _no_file(self._directory, self._name)
+        return source_error(error, join_path(self._directory, self._name), "read")
 
     def _advance(self) -> bool:
         if self._extents is None or self._next == len(self._extents):

@@ -23,6 +23,7 @@ from moraine.repository import layout
 from moraine.repository.chunks import Lost
 from moraine.repository.index import Index
 from moraine.repository.repository import Repository
+from moraine.repository.tables import compacted
 from moraine.steps.check_content import Marks, PackLook, Seen, to_marks
 from moraine.steps.check_findings import Findings, Problem
 from moraine.stores.ahead import NEAR, at_once
@@ -90,9 +91,9 @@ class _Check:
             ends = np.zeros(len(names.dictionary), np.int64)
             end = table["offset"].to_numpy().astype(np.int64) + table["length"].to_numpy()
             np.maximum.at(ends, np.asarray(names.indices), end)
-            for number in np.flatnonzero(ends).tolist():  # the others are packs of which no row is left
-                pack = self._packs.setdefault(names.dictionary[number].as_py(), _Pack(len(self._packs)))
-                pack.end = max(pack.end, int(ends[number]))
+            for key, last in zip(names.dictionary.to_pylist(), ends.tolist(), strict=True):
+                pack = self._packs.setdefault(key, _Pack(len(self._packs)))
+                pack.end = max(pack.end, last)
         orphans = orphan_bytes = 0
         for info in self._repository.store.list(layout.PACKS):
             if info.key in self._packs:
@@ -235,8 +236,8 @@ def _drawn(key: str, seed: bytes) -> float:
 
 
 def _names(table: pa.Table) -> pa.DictionaryArray:
-    """The packs of an index's rows."""
-    names = table.unify_dictionaries()["pack"].combine_chunks()
+    """The packs of an index's rows; a segment may still name some of which no row is left."""
+    names = compacted(table.select(["pack"]))["pack"].combine_chunks()
     return names if pa.types.is_dictionary(names.type) else names.dictionary_encode()
 
 

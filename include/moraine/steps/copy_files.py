@@ -69,7 +69,8 @@ class FileReader:
         """Read one file. Raises SourceVanished, SourceDenied or another SourceError."""
         for attempt in range(1, ATTEMPTS + 1):
             racy_from = self._clock()
-            # What was listed holds still as a rule, and is looked at once it has been read.
+            # What was listed holds still as a rule, and is looked at once it has been read. Holes, and what has
+            # changed since, show then: such a file is read a second time, by what it is now.
             trusted = listed if attempt == 1 and listed.size <= self._small else None
             file = self._reader.open(directory, name, trusted)
             try:
