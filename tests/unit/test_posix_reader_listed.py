@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import NoReturn
 
@@ -92,9 +93,9 @@ def test_a_file_that_is_not_as_it_was_listed_shows(
     listed = as_listed(path)
     change(path)
     try:
-        file = reader.open(b"", b"file", listed)
-        assert len(read(file)) <= listed.size
-        assert file.finish() != listed
+        with closing(reader.open(b"", b"file", listed)) as file:
+            assert len(read(file)) <= listed.size
+            assert file.finish() != listed
     except SourceVanished:
         assert not path.is_file() or path.is_symlink()
 
