@@ -16,7 +16,7 @@ from moraine.repository import index_segments, membership
 from moraine.repository.index import Index, runs
 from moraine.repository.index_segments import COMPACT_AT, compact, compactable, write_segment, write_segments
 from moraine.repository.keys import Keyring
-from moraine.repository.membership import Run
+from moraine.repository.membership import SortedIds
 from moraine.repository.tables import LOCATION
 from moraine.stores.memory import MemoryStore
 
@@ -210,7 +210,7 @@ def test_runs_without_recorded_ranges_are_read_too(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("kind", [membership.HeldIds, membership.PagedIds])
 @pytest.mark.parametrize("count", [0, 1, 255, 256, 257, 3000])
 def test_ids_that_share_their_beginning_are_told_apart(
-    kind: Callable[[list[pa.ChunkedArray]], Run], count: int
+    kind: Callable[[list[pa.ChunkedArray]], SortedIds], count: int
 ) -> None:
     heads = [RNG.randbytes(8) for _ in range(count // 20 + 1)]
     ids = sorted({RNG.choice(heads) + RNG.randbytes(24) for _ in range(count)} | {b"\0" * 32, b"\xff" * 32})

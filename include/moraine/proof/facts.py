@@ -69,7 +69,7 @@ class ManifestFacts:
     def window(self, table: pa.Table) -> pa.Table:
         """The window's judged columns with its facts beside them; `table` has COLUMNS and at least one row."""
         self.counts.add(table)
-        directory, name = _flat(table["dir"]), table["name"].combine_chunks()
+        directory, name = pc.plain(table["dir"]), table["name"].combine_chunks()
         keys = row_keys(table)
         facts = {
             "path": _paths(directory, name),
@@ -150,9 +150,3 @@ def _sound(directory: pa.Array, name: pa.Array, kind: npt.NDArray[Any]) -> Mask:
         odd = pc.or_(odd, pc.match_substring(name, part))
     root = pc.and_(pc.and_(pc.equal(directory, b""), pc.equal(name, b"")), pa.array(kind == Kind.DIRECTORY))
     return np.asarray(pc.or_(pc.invert(odd), root).to_numpy(zero_copy_only=False))
-
-
-def _flat(column: pa.ChunkedArray) -> pa.Array:
-    """The values themselves, as one array."""
-    plain = column.cast(pa.binary()) if pa.types.is_dictionary(column.type) else column
-    return plain.combine_chunks()

@@ -19,7 +19,7 @@ from moraine.errors import MissingObject, ObjectNotFound
 from moraine.model import compute as pc
 from moraine.model.log import SegmentRef
 from moraine.repository.keys import Keyring
-from moraine.repository.membership import Run, halves, sorted_ids
+from moraine.repository.membership import SortedIds, halves, sorted_ids
 from moraine.repository.objects import Objects
 from moraine.repository.tables import LOCATION, read_table
 from moraine.stores.base import Store
@@ -32,7 +32,7 @@ class Index:
         self._objects = Objects.of(store)
         self._keyring = keyring
         self.segments = list(segments)  # in the order of the log
-        self._known: list[Run] | None = None
+        self._known: list[SortedIds] | None = None
 
     def ahead(self) -> None:
         """All of it will be read soon: where the store is far away, the first segments are fetched from now on."""
@@ -52,7 +52,7 @@ class Index:
         answer: list[bool] = found.tolist()
         return answer
 
-    def _sorted_ids(self, run: Sequence[SegmentRef]) -> Run:
+    def _sorted_ids(self, run: Sequence[SegmentRef]) -> SortedIds:
         parts = (self.load(segment, ["id"])["id"] for segment in self._objects.walk(run))
         return sorted_ids(parts, sum(segment.rows for segment in run))
 

@@ -25,14 +25,14 @@ Words = npt.NDArray[np.uint64]
 Found = npt.NDArray[np.bool_]
 
 
-class Run(Protocol):
+class SortedIds(Protocol):
     """A run of distinct ids, which are looked up by their two halves."""
 
     def contains(self, high: Words, low: Words) -> Found:
         """For each id whether it is in the run."""
 
 
-def sorted_ids(parts: Iterable[pa.ChunkedArray], rows: int) -> Run:
+def sorted_ids(parts: Iterable[pa.ChunkedArray], rows: int) -> SortedIds:
     """A run of `rows` ids in ascending order, given in parts that follow each other."""
     return HeldIds(parts) if rows <= IN_MEMORY else PagedIds(parts)
 
