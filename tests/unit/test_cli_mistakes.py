@@ -133,15 +133,15 @@ def test_a_night_loads_no_more_than_it_needs(line: Line) -> None:
     program = (
         "import sys\n"
         "from moraine.cli.main import main\n"
-        "main(sys.argv[2].split())\n"
-        "sys.stderr.write('LOADED ' + ' '.join(m for m in sys.argv[1].split() if m in sys.modules))\n"
+        "code = main(sys.argv[2].split())\n"
+        "sys.stderr.write(f'{code} LOADED ' + ' '.join(m for m in sys.argv[1].split() if m in sys.modules))\n"
     )
     line("backup", str(line.source))
     (line.source / "c.txt").write_text("new")
     (line.source / "a.txt").rename(line.source / "d.txt")
     for verb in (f"backup {line.source}", f"backup {line.source}", "check --read-data"):
         process = python("-c", program, spare, verb, environ=line.environ)
-        assert process.communicate()[1].endswith("LOADED "), verb
+        assert process.communicate()[1].endswith("0 LOADED "), verb
 
 
 def test_garbage_is_collected_once_all_is_loaded(line: Line) -> None:
