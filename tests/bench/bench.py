@@ -6,8 +6,9 @@
 
 Every number is of a whole process, from start to exit, by the kernel's account of it and its children. Each round
 begins with empty repositories, and the order of the tools is drawn anew for every stage, so that drift of the machine
-hits all alike. First backups and restores are made twice, and the second counts. FOLDER should be a fresh file system
-with room for seven times the data: where many files were just deleted, making new ones is slow for everybody.
+hits all alike. Before each of them memory is asked for and given back, so that no tool pays for a virtual machine that
+has to get memory from its host first. FOLDER should be a fresh file system with room for seven times the data: where
+many files were just deleted, making new ones is slow for everybody.
 """
 
 from __future__ import annotations
@@ -27,8 +28,13 @@ from peers import Tool, found
 
 WORKLOADS = ("small files", "data lake", "one large file")
 STAGES = ("first", "unchanged", "night", "restore", "check")
-WARM = ("first", "restore")
 QUICK = 0.1
+
+AT_HAND = 4 << 30  # bytes: more than any stage writes and holds at once
+TOUCH = """
+import mmap, sys
+mmap.mmap(-1, int(sys.argv[1]), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE)
+"""
 
 
 def main() -> None:
@@ -83,9 +89,8 @@ def measured(work: str, number: int, tools: list[Tool], source: Path, folder: Pa
             if stage == "restore":
                 out.mkdir()
             home = folder / "homes" / tool.name
-            if stage in WARM:
-                warm_up(tool, stage, tree, out, home)
             os.sync()
+            warm_memory()
             samples.append(timed(work, stage, tool, tree if stage != "restore" else out, home))
             print(samples[-1].line(), file=sys.stderr, flush=True)
             if stage == "restore":
@@ -95,22 +100,14 @@ def measured(work: str, number: int, tools: list[Tool], source: Path, folder: Pa
     return samples
 
 
-def warm_up(tool: Tool, stage: str, tree: Path, out: Path, home: Path) -> None:
-    """Do a stage that fills much memory once without measuring it, and undo what it did.
+def warm_memory() -> None:
+    """Have memory at hand that was used a moment ago.
 
-    A virtual machine gives unused memory back and has to ask for it again, which takes longer than to use it: whoever
-    ran first, or after a tool that needs less, would pay for that.
+    A virtual machine gives unused memory back, and asking its host for it again takes several times as long as using
+    it: whoever ran after a pause, or after a tool that needs less, would pay for that.
     """
-    if stage == "restore":
-        run(tool, tool.restore, out)
-        shutil.rmtree(out)
-        out.mkdir()
-        return
-    kept = home.with_name("kept")
-    shutil.copytree(home, kept)
-    run(tool, tool.backup, tree)
-    shutil.rmtree(home)
-    kept.rename(home)
+    available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+    subprocess.run([sys.executable, "-c", TOUCH, str(min(AT_HAND, available // 2))], check=True)
 
 
 def timed(work: str, stage: str, tool: Tool, folder: Path, home: Path) -> Sample:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from moraine.engine.frames import Codec
-from moraine.errors import DamagedObject, KeyUnavailable, MissingObject, StoreUnavailable
+from moraine.errors import DamagedObject, KeyUnavailable, MissingObject, StoreUnavailable, TargetFull
 from moraine.repository.chunks import Buffers, ChunkReader, Lost, Opened
 from moraine.repository.keys import Keyring
 from moraine.repository.packs import PackWriter
@@ -245,3 +245,47 @@ def test_store_trouble_is_raised_even_where_losses_are_noted(written: Written) -
 
     with pytest.raises(StoreUnavailable):
         collect(ChunkReader(Down(), written.keyring).read(written.locations, lost=lambda lost: None))
+
+
+class TestEach:
+    """Frames taken by the threads that opened them."""
+
+    @pytest.mark.parametrize("workers", [1, 2, 5])
+    def test_the_same_as_read(self, written: Written, workers: int) -> None:
+        found: dict[int, bytes] = {}
+        takers = set()
+
+        def take(opened: Opened) -> None:
+            takers.add(threading.get_ident())
+            found.update(collect(iter([opened])))
+
+        written.reader(workers=workers).each(written.locations, take)
+        assert [found[row] for row in range(len(written.chunks))] == written.chunks
+        assert (threading.get_ident() in takers) == (workers == 1)
+        assert len(takers) <= workers
+
+    def test_what_is_lost_is_told_and_the_rest_taken(self, written: Written) -> None:
+        written.break_pack(0, None)
+        written.break_pack(2, 200)
+        found: dict[int, bytes] = {}
+        lost: list[Lost] = []
+        written.reader().each(written.locations, lambda opened: found.update(collect(iter([opened]))), lost=lost.append)
+        gone = {row for item in lost for row in item.rows.tolist()}
+        assert {type(item.error) for item in lost} == {MissingObject, DamagedObject}
+        assert gone | set(found) == set(range(len(written.chunks)))
+        assert not gone & set(found)
+        assert all(found[row] == written.chunks[row] for row in found)
+
+    @pytest.mark.parametrize("workers", [1, 3])
+    def test_nobody_goes_on_when_one_fails(self, written: Written, workers: int) -> None:
+        taken: list[int] = []
+
+        def take(opened: Opened) -> None:
+            taken.append(opened.offset)
+            raise TargetFull("no room")
+
+        reader = ChunkReader(written.store, written.keyring, workers=workers, memory=1)
+        with pytest.raises(TargetFull):
+            reader.each(written.locations, take)
+        assert len(taken) <= workers
+        assert threading.active_count() == 1 or not any(t.name.startswith("read") for t in threading.enumerate())

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import stat
 import subprocess
+import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,7 +23,7 @@ from hypothesis import strategies as st
 from moraine.errors import DamagedObject, RestoreError, TargetFull, UnsafePath
 from moraine.model.entry import Kind
 from moraine.model.xattrs import encode_xattrs
-from moraine.sources import posix_target_files, posix_target_tree
+from moraine.sources import posix_target_large, posix_target_tree
 from moraine.sources.extents import Extents
 from moraine.sources.posix_target import PosixTarget
 from moraine.sources.posix_target_placing import refuse, temporary
@@ -231,7 +234,7 @@ class TestFiles:
 
 class TestLargeFiles:
     def test_many_at_once_with_few_descriptors(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(posix_target_files, "OPEN_FILES", 3)
+        monkeypatch.setattr(posix_target_large, "OPEN_FILES", 3)
         contents = {f"f{n}": os.urandom(5000) for n in range(10)}
         with opened(tmp_path / "out") as writer:
             for piece in (3, 0, 4, 1, 2):
@@ -244,6 +247,51 @@ class TestLargeFiles:
         for name, content in contents.items():
             assert (tmp_path / "out" / name).read_bytes() == content
             assert (tmp_path / "out" / name).stat().st_mtime_ns == NOW
+
+    def test_several_threads_with_few_descriptors(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(posix_target_large, "OPEN_FILES", 2)
+        contents = [os.urandom(20_000) for _ in range(6)]
+        work = [(number, piece) for number in range(6) for piece in range(20)]
+        random.Random(1).shuffle(work)
+        with opened(tmp_path / "out") as writer, ThreadPoolExecutor(4) as pool:
+            for number in range(6):
+                writer.begin(number, rows(f"f{number}", size=20_000), 20)
+
+            def write(number: int, piece: int) -> None:
+                content = memoryview(contents[number])[piece * 1000 : piece * 1000 + 1000]
+                writer.write(number, piece * 1000, content)
+
+            for done in [pool.submit(write, *piece) for piece in work]:
+                done.result()
+            assert writer.counts["files"] == 6
+        assert [(tmp_path / "out" / f"f{number}").read_bytes() for number in range(6)] == contents
+
+    def test_given_up_while_a_piece_is_under_way(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The descriptor must stay what it is: a new file would get its number, and the piece."""
+        under_way, go_on = threading.Event(), threading.Event()
+        write_all = posix_target_large.write_all
+
+        def slow(fd: int, data: memoryview, offset: int) -> None:
+            under_way.set()
+            assert go_on.wait(10)
+            write_all(fd, data, offset)
+
+        monkeypatch.setattr(posix_target_large, "write_all", slow)
+        before = len(os.listdir("/proc/self/fd"))
+        with opened(tmp_path / "out") as writer:
+            writer.begin(0, rows("f0", size=2), 2)
+            thread = threading.Thread(target=writer.write, args=(0, 0, memoryview(b"x")))
+            thread.start()
+            assert under_way.wait(10)
+            writer.abandon(0)
+            writer.begin(1, rows("f1", size=2), 2)
+            go_on.set()
+            thread.join()
+            assert (tmp_path / "out/f1").read_bytes() == b""
+            writer.write(0, 1, memoryview(b"y"))
+            assert writer.counts["files"] == writer.counts["bytes"] == 0
+        assert os.listdir(tmp_path / "out") == []
+        assert len(os.listdir("/proc/self/fd")) == before
 
     def test_what_is_not_complete_leaves_no_trace(self, tmp_path: Path) -> None:
         out = tmp_path / "out"

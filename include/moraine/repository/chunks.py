@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import field
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +31,7 @@ from moraine.stores.base import Store
 Positions = npt.NDArray[np.int64]
 
 _SMALLEST_BUFFER = 1 << 16
+_CACHED = 4 << 20  # bytes of a request and what it opens to that are still at hand when they are taken
 
 
 @dataclass(slots=True)
@@ -92,6 +94,26 @@ class Buffers:
                 self._free.setdefault(len(whole), []).append(whole)
 
 
+class _Shared:
+    """Requests that several threads draw from, one after another."""
+
+    def __init__(self, requests: Iterator[tuple[Request, Load]]) -> None:
+        self._requests = requests
+        self._turn = threading.Lock()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> tuple[Request, Load]:
+        with self._turn:
+            return next(self._requests)
+
+    def end(self) -> None:
+        """Have no more of them."""
+        with self._turn:
+            self._requests = iter(())
+
+
 class ChunkReader:
     """Reads chunks of one repository. One object may serve many `read` calls, one after another or in threads."""
 
@@ -102,9 +124,9 @@ class ChunkReader:
         self._memory = memory
         self._local = threading.local()
 
-    def one_of(self, processes: int) -> ChunkReader:
-        """A reader for one of several processes, which share the cores and the memory: it has one thread."""
-        return ChunkReader(self._store, self._keyring, workers=1, memory=self._memory // processes)
+    def part(self, workers: int, of: int) -> ChunkReader:
+        """A reader with so many `of` the threads that share the cores and the memory between several processes."""
+        return ChunkReader(self._store, self._keyring, workers=workers, memory=self._memory * workers // of)
 
     def read(self, locations: pa.Table, *, lost: Callable[[Lost], None] | None = None) -> Iterator[Opened]:
         """The chunks of `locations` (LOCATION rows, any order), frame by frame in (pack, offset) order.
@@ -134,28 +156,64 @@ class ChunkReader:
                         future, cost = ahead.popleft()
                         yield from _deliver(future.result(), lost)
                         held -= cost
-                    ahead.append((pool.submit(self._fetch, wanted, request, load, buffers), request.cost))
+                    ahead.append((pool.submit(self._all, wanted, request, load, buffers), request.cost))
                     held += request.cost
                 while ahead:
                     yield from _deliver(ahead.popleft()[0].result(), lost)
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
 
-    def _fetch(self, wanted: Wanted, request: Request, load: Load, buffers: Buffers) -> list[Opened | Lost]:
+    def each(
+        self, locations: pa.Table, take: Callable[[Opened], None], *, lost: Callable[[Lost], None] | None = None
+    ) -> None:
+        """As `read`, but whoever has opened a frame also takes it, while it is in the cache of that core.
+
+        Args:
+            locations: what to read; row numbers in the answers are positions in this table.
+            take: called with each frame, by several threads at once; it releases what it is given. One worker needs
+                no thread: it is the caller's.
+            lost: as in `read`, but called by any of the threads.
+
+        Raises:
+            What `read` raises, and what `take` and `lost` do. All threads have ended then, and take nothing more.
+        """
+        wanted = Wanted.of(locations)
+        buffers = Buffers(self._memory)
+        requests = _Shared(fetched(self._store, wanted, min(_CACHED, self._memory // (2 * self._workers))))
+
+        def work() -> None:
+            for request, load in requests:
+                for opened in _deliver(self._fetch(wanted, request, load, buffers), lost):
+                    take(opened)
+
+        if self._workers == 1:
+            work()
+            return
+        with ThreadPoolExecutor(self._workers, thread_name_prefix="read") as pool:
+            try:
+                for ended in as_completed([pool.submit(work) for _ in range(self._workers)]):
+                    ended.result()
+            finally:
+                requests.end()
+
+    def _all(self, *asked: Any) -> list[Opened | Lost]:
+        return list(self._fetch(*asked))
+
+    def _fetch(self, wanted: Wanted, request: Request, load: Load, buffers: Buffers) -> Iterator[Opened | Lost]:
         pack = wanted.packs[request.pack]
         rows = wanted.rows[request.frames[0].first : request.frames[-1].last]
         try:
             seal = self._seal(pack, wanted.keys[request.pack])
             data = load()
         except ObjectNotFound as error:
-            return [Lost(rows, _gone(pack, error))]
+            yield Lost(rows, _gone(pack, error))
+            return
         except (IntegrityError, KeyUnavailable) as error:
-            return [Lost(rows, error)]
-        found: list[Opened | Lost] = []
+            yield Lost(rows, error)
+            return
         for frame in request.frames:
             begin = frame.offset - request.start
-            found += self._open(seal, data[begin : begin + frame.length], frame, wanted, buffers)
-        return found
+            yield from self._open(seal, data[begin : begin + frame.length], frame, wanted, buffers)
 
     def _seal(self, pack: str, wrapped: bytes) -> Seal:
         seal: Seal | None = getattr(self._local, "seal", None)
@@ -196,7 +254,7 @@ class ChunkReader:
         return good
 
 
-def _deliver(found: list[Opened | Lost], lost: Callable[[Lost], None] | None) -> Iterator[Opened]:
+def _deliver(found: Iterable[Opened | Lost], lost: Callable[[Lost], None] | None) -> Iterator[Opened]:
     for item in found:
         if isinstance(item, Opened):
             yield item

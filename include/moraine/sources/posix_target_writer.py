@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
@@ -13,6 +14,7 @@ from typing import Self
 from moraine.model.entry import Kind, join_path
 from moraine.sources.posix_target_attributes import Attributes, change_mode, read_xattrs
 from moraine.sources.posix_target_files import Files
+from moraine.sources.posix_target_large import LargeFiles
 from moraine.sources.posix_target_links import Links
 from moraine.sources.posix_target_placing import Placing, reason, refuse
 from moraine.sources.posix_target_tree import UNFINISHED, Place, Tree, below
@@ -29,7 +31,7 @@ MAKE = {
 class PosixWriter:
     """One restore into a directory (`sources.target.TargetWriter`)."""
 
-    span: int | None = None  # pieces go where they belong, in any order
+    span: int | None = None  # pieces go where they belong, in any order, by any thread
 
     def __init__(self, root: bytes, owners: str) -> None:
         self.notes = Notes()
@@ -39,11 +41,14 @@ class PosixWriter:
         self._tree = self._stack.enter_context(Tree(root))
         self._attributes = Attributes(self.notes, owners)
         self._placing = Placing(self._tree, self.notes, self._clear)
-        self._files = Files(self._tree, self._attributes, self._placing)
+        turn = threading.Lock()
+        self._files = Files(self._attributes, self._placing, turn)
+        self._large = LargeFiles(self._tree, self._attributes, self._placing, turn)
         self._links = Links(self._attributes, self._placing)
-        self._stack.callback(self._files.close)
-        self.files, self.begin, self.begun = self._files.whole, self._files.begin, self._files.begun
-        self.write, self.abandon = self._files.write, self._files.abandon
+        self._stack.callback(self._large.close)
+        self.files = self._files.whole
+        self.begin, self.begun = self._large.begin, self._large.begun
+        self.write, self.abandon = self._large.write, self._large.abandon
         self.links = self._links.make
 
     def __enter__(self) -> Self:
@@ -55,7 +60,8 @@ class PosixWriter:
     @property
     def counts(self) -> dict[str, int]:
         """Entries written so far, and the stored bytes of files."""
-        here = {**self._written, "files": self._files.count, "links": self._links.count, "bytes": self._files.stored}
+        files, stored = self._files.count + self._large.count, self._files.stored + self._large.stored
+        here = {**self._written, "files": files, "links": self._links.count, "bytes": stored}
         return {name: count + self._elsewhere[name] for name, count in here.items()}
 
     def join(self, counts: dict[str, int], notes: Notes) -> None:

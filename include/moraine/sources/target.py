@@ -230,10 +230,11 @@ class TargetReader(Protocol):
 
 
 class TargetWriter(Protocol):
-    """Writes entries. Directories come before what is in them; everything is called from one thread.
+    """Writes entries. Directories come before what is in them. One thread calls everything, except for content.
 
-    `span`: None when pieces of large files may come in any order at all. Otherwise large files come one after the
-    other, and only within so many bytes in any order: for a target that writes front to back.
+    `span`: None when `files` to `abandon` may be called by several threads at once, with pieces of large files in any
+    order at all. Otherwise large files come one after the other, and only within so many bytes in any order: for a
+    target that writes front to back.
     """
 
     notes: Notes

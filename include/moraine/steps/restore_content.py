@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import field, replace
 from functools import partial
 
 import numpy as np
@@ -86,6 +87,7 @@ class ContentWriter:
     writer: TargetWriter
     progress: Progress
     processes: int = 1  # that share the work where forking is safe
+    _turn: threading.Lock = field(default_factory=threading.Lock)  # to begin a file, to count, to tell
     _before: int = 0  # rows of windows written before: numbers of large files are never used twice
 
     def write(self, window: Window, verdicts: Verdicts) -> None:
@@ -104,14 +106,19 @@ class ContentWriter:
         self._before += len(window)
 
     def _pass_on_in_parts(self, window: Window, verdicts: Verdicts, pieces: Pieces, counts: Numbers) -> None:
+        chunks = self.repository.chunks
         if self.processes > 1 and isinstance(self.writer, PosixWriter) and may_fork(self.repository.store):
             parts = shares(pieces, counts, self.processes)
             if len(parts) > 1:
-                reader = self.repository.chunks.one_of(len(parts))
-                work = [partial(self._share, window, verdicts, part, counts, reader) for part in parts]
+                readers = [chunks.part(number, self.processes) for number in threads(parts, self.processes)]
+                work = [
+                    partial(self._share, window, verdicts, part, counts, reader)
+                    for part, reader in zip(parts, readers, strict=True)
+                ]
                 in_processes(work, self.writer, self.progress)
                 return
-        self._pass_on(window, verdicts, pieces, counts, self.repository.chunks)
+        reader = chunks if self.processes == 1 else chunks.part(self.processes, self.processes)
+        self._pass_on(window, verdicts, pieces, counts, reader)
 
     def _share(
         self, window: Window, verdicts: Verdicts, pieces: Pieces, counts: Numbers, reader: ChunkReader, told: Progress
@@ -123,12 +130,27 @@ class ContentWriter:
         self, window: Window, verdicts: Verdicts, pieces: Pieces, counts: Numbers, reader: ChunkReader
     ) -> None:
         left = counts.copy()
-        lost = self._on_lost(window)
+        noted: dict[int, str] = {}
+
+        def take(opened: Opened) -> None:
+            self._whole(window, verdicts, some, counts, opened)
+            self._parts(window, verdicts, some, counts, left, opened)
+            opened.release()
+
+        def lost(found: Lost) -> None:
+            number, _ = _expand(some.first, found.rows)
+            for row in np.unique(some.file[number]).tolist():
+                self.writer.abandon(self._before + row)
+                noted.setdefault(row, found.error.message)
+
         for some in _in_turns(pieces, counts, self.writer.span):
-            for opened in reader.read(some.locations, lost=lost(some)):
-                self._whole(window, verdicts, some, counts, opened)
-                self._parts(window, verdicts, some, counts, left, opened)
-                opened.release()
+            if self.writer.span is None:
+                reader.each(some.locations, take, lost=lost)
+            else:
+                for opened in reader.read(some.locations, lost=lost):
+                    take(opened)
+        for row, why in sorted(noted.items()):
+            self._note_lost(window, row, why)
 
     def _whole(self, window: Window, verdicts: Verdicts, pieces: Pieces, counts: Numbers, opened: Opened) -> None:
         """The files of a frame that are one chunk, all together."""
@@ -138,7 +160,8 @@ class ContentWriter:
         if whole.any():
             at, size = opened.at[chunk[whole]], opened.size[chunk[whole]]
             self.writer.files(window.rows(file[whole], verdicts), opened.data, at.tolist(), size.tolist())
-            self.progress.advance(files=len(at), bytes=int(size.sum()))
+            with self._turn:
+                self.progress.advance(files=len(at), bytes=int(size.sum()))
 
     def _parts(
         self, window: Window, verdicts: Verdicts, pieces: Pieces, counts: Numbers, left: Numbers, opened: Opened
@@ -150,24 +173,13 @@ class ContentWriter:
             start = int(opened.at[chunk[i]])
             data = opened.data[start : start + int(opened.size[chunk[i]])]
             known = self._before + row
-            if not self.writer.begun(known):
-                self.writer.begin(known, window.rows(pieces.file[piece : piece + 1], verdicts), int(counts[row]))
+            with self._turn:
+                if not self.writer.begun(known):
+                    self.writer.begin(known, window.rows(pieces.file[piece : piece + 1], verdicts), int(counts[row]))
             self.writer.write(known, int(pieces.offset[piece]), data)
-            left[row] -= 1
-            self.progress.advance(files=int(left[row] == 0), bytes=len(data))
-
-    def _on_lost(self, window: Window) -> Callable[[Pieces], Callable[[Lost], None]]:
-        noted: set[int] = set()
-
-        def lost(pieces: Pieces, found: Lost) -> None:
-            number, _ = _expand(pieces.first, found.rows)
-            for row in np.unique(pieces.file[number]).tolist():
-                if row not in noted:
-                    noted.add(row)
-                    self.writer.abandon(self._before + row)
-                    self._note_lost(window, row, found.error.message)
-
-        return lambda pieces: partial(lost, pieces)
+            with self._turn:
+                left[row] -= 1
+                self.progress.advance(files=int(left[row] == 0), bytes=len(data))
 
     def _note_lost(self, window: Window, row: int, why: str) -> None:
         self.writer.notes.add(Code.DAMAGED, window.path(row), f"not restored: {why}")
@@ -196,6 +208,12 @@ def shares(pieces: Pieces, counts: Numbers, processes: int) -> list[Pieces]:
     chosen = [np.flatnonzero(owner_of == number) for number in range(processes)]
     parts = [part for part in chosen if len(part)]
     return [_some(pieces, part) for part in parts] if len(parts) > 1 else [pieces]
+
+
+def threads(parts: Sequence[Pieces], cores: int) -> list[int]:
+    """How many threads each part gets of so many cores: at least one, more where a part is much of the work."""
+    work = [float(part.locations["size"].to_numpy().sum()) for part in parts]
+    return [max(1, round(cores * size / max(1.0, sum(work)))) for size in work]
 
 
 def _frames(locations: pa.Table) -> Numbers:
