@@ -128,7 +128,7 @@ def test_verbs_start_light(line: Line) -> None:
     assert process.communicate()[1].endswith("LOADED ")
 
 
-def test_a_night_loads_no_more_than_it_needs(line: Line) -> None:
+def test_a_night_and_a_restore_load_no_more_than_they_need(line: Line) -> None:
     spare = "pyarrow.compute pyarrow.dataset numpy.ma numpy.random zoneinfo"
     program = (
         "import sys\n"
@@ -139,7 +139,8 @@ def test_a_night_loads_no_more_than_it_needs(line: Line) -> None:
     line("backup", str(line.source))
     (line.source / "c.txt").write_text("new")
     (line.source / "a.txt").rename(line.source / "d.txt")
-    for verb in (f"backup {line.source}", f"backup {line.source}", "check --read-data"):
+    restore = f"restore latest --to {line.folder / 'out'}"
+    for verb in (f"backup {line.source}", f"backup {line.source}", "check --read-data", restore, restore):
         process = python("-c", program, spare, verb, environ=line.environ)
         assert process.communicate()[1].endswith("0 LOADED "), verb
 

@@ -36,6 +36,10 @@ CALLS: list[tuple[str, tuple[Any, ...]]] = [
     ("array_sort_indices", (TEXT,)),
     ("binary_join_element_wise", (TEXT, TEXT, pa.scalar(b"-", pa.binary()))),
     ("and_", (TRUTH, DOUBT)),
+    ("or_", (TRUTH, DOUBT)),
+    ("binary_length", (TEXT,)),
+    ("match_substring_regex", (TEXT, "[/x]")),
+    ("list_parent_indices", (LISTS,)),
     ("invert", (TRUTH,)),
     ("is_valid", (TEXT,)),
     ("is_null", (TEXT,)),
@@ -55,6 +59,13 @@ def test_ranks_and_lookups_with_options() -> None:
     for skip in (False, True):
         expected = pyarrow.compute.index_in(LEFT, value_set=holes, skip_nulls=skip)
         assert compute.index_in(LEFT, value_set=holes, skip_nulls=skip).equals(expected)
+
+
+def test_a_pattern_in_either_case() -> None:
+    text = pa.array([b"A.csv", b"b.CSV", None], pa.binary())
+    for ignore in (False, True):
+        expected = pyarrow.compute.match_substring_regex(text, "a|csv", ignore_case=ignore)
+        assert compute.match_substring_regex(text, "a|csv", ignore_case=ignore).equals(expected)
 
 
 def test_a_cast_that_would_lose_something_is_refused() -> None:

@@ -14,7 +14,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from pyarrow._compute import CastOptions, RankOptions, ReplaceSubstringOptions, SetLookupOptions, call_function
+from pyarrow._compute import (
+    CastOptions,
+    MatchSubstringOptions,
+    RankOptions,
+    ReplaceSubstringOptions,
+    SetLookupOptions,
+    call_function,
+)
 
 from moraine.model import arrow  # noqa: F401  (without it the first kernel would load pandas)
 
@@ -105,6 +112,11 @@ def and_(left: Any, right: Any) -> Any:
     return call_function("and", [left, right])
 
 
+def or_(left: Any, right: Any) -> Any:
+    """Row by row whether one of both is true; null where one is missing."""
+    return call_function("or", [left, right])
+
+
 def is_in(values: Any, value_set: Any) -> Any:
     """Row by row whether a set has the value."""
     return call_function("is_in", [values], SetLookupOptions(value_set=value_set))
@@ -135,9 +147,24 @@ def rank_dense(values: Any) -> Any:
     return call_function("rank", [values], RankOptions(tiebreaker="dense"))
 
 
+def binary_length(values: Any) -> Any:
+    """Row by row the number of bytes."""
+    return call_function("binary_length", [values])
+
+
+def match_substring_regex(texts: Any, pattern: str, *, ignore_case: bool = False) -> Any:
+    """Row by row whether a regular expression is found somewhere in the text."""
+    return call_function("match_substring_regex", [texts], MatchSubstringOptions(pattern, ignore_case=ignore_case))
+
+
 def replace_substring(texts: Any, pattern: bytes, replacement: bytes) -> Any:
     """Texts with every occurrence of a pattern replaced."""
     return call_function("replace_substring", [texts], ReplaceSubstringOptions(pattern, replacement))
+
+
+def list_parent_indices(lists: Any) -> Any:
+    """For each element of all lists the number of its list."""
+    return call_function("list_parent_indices", [lists])
 
 
 def list_flatten(lists: Any) -> Any:

@@ -66,8 +66,8 @@ class Index:
                 break
             table = self.load(segment)
             hits = pc.index_in(left, value_set=table["id"].combine_chunks())
-            found.append(table.take(pc.drop_null(hits)))
-            left = left.filter(pc.is_null(hits))
+            found.append(pc.take(table, pc.drop_null(hits)))
+            left = pc.filter(left, pc.is_null(hits))
         if len(left):
             raise MissingObject(
                 f"{len(left)} chunk{'s' * (len(left) != 1)} ({left[0].as_py().hex()[:16]}…) are in no index segment",

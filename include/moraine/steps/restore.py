@@ -6,22 +6,24 @@ set last, and is passed over. Nothing of the target that is replaced goes before
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
+from moraine.model import compute as pc
 from moraine.model.entry import Kind
 from moraine.model.progress import NoProgress, Progress
 from moraine.model.record import dataclass
 from moraine.repository.repository import Repository
 from moraine.sources.target import Code, Notes, Target, TargetWriter, Verdict
-from moraine.steps.mirror_content import MirrorContent
 from moraine.steps.restore_content import ContentWriter
 from moraine.steps.restore_judge import LINK, WRITTEN, Verdicts
 from moraine.steps.restore_plan import RestorePlan, planned
-from moraine.steps.restore_rows import CONTENT, Numbers, Window
-from moraine.steps.restore_verify import verify_plan
+from moraine.steps.restore_rows import CONTENT, Numbers, Window, distinct
+
+if TYPE_CHECKING:
+    from moraine.steps.mirror_content import MirrorContent
 
 BATCH_ROWS = 1 << 20  # files whose content is read together: each frame is read once for so many
 _FINISHED = (Verdict.CREATE, Verdict.REPLACE, Verdict.MERGE, Verdict.STAY)
@@ -79,7 +81,11 @@ def execute_restore(
         writer.notes.take(plan.notes)
         _Execution(plan, repository, writer, progress, processes).run()
     notes = writer.notes
-    verified = verify_plan(plan, repository, target, notes, progress) if verify else 0
+    verified = 0
+    if verify:
+        from moraine.steps.restore_verify import verify_plan
+
+        verified = verify_plan(plan, repository, target, notes, progress)
     return Restored(
         snapshot=plan.snapshot.id,
         target=target.url,
@@ -102,9 +108,11 @@ class _Execution:
         self._repository = repository
         self._writer = writer
         self._progress = progress
-        self._several = np.unique(plan.links)  # rows that are, or lead, further names of a file
+        self._several = distinct(plan.links)  # rows that are, or lead, further names of a file
         self._content: ContentWriter | MirrorContent = ContentWriter(repository, writer, progress, processes)
         if repository.mirror:
+            from moraine.steps.mirror_content import MirrorContent
+
             self._content = MirrorContent(repository, repository.mirror, writer, progress, plan.snapshot.captured_at)
         self._waiting: list[tuple[pa.Table, Verdicts]] = []
         self._folders: list[tuple[Window, Verdicts]] = []
@@ -145,7 +153,7 @@ class _Execution:
             self._writer.refresh(window.rows(stale, verdicts))
         content = file & np.isin(verdicts, WRITTEN)
         if content.any():
-            self._waiting.append((window.table.filter(pa.array(content)), verdicts[content]))
+            self._waiting.append((pc.filter(window.table, pc.from_numpy(content)), verdicts[content]))
         several = self._several[slice(*np.searchsorted(self._several, (first, first + len(window))))] - first
         if len(several):
             self._names.append((window.take(several), verdicts[several] & ~LINK, first + several))

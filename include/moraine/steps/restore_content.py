@@ -22,7 +22,7 @@ from moraine.sources.posix_target_writer import PosixWriter
 from moraine.sources.target import Code, TargetWriter
 from moraine.steps.restore_judge import Verdicts
 from moraine.steps.restore_processes import in_processes, may_fork
-from moraine.steps.restore_rows import Numbers, Window
+from moraine.steps.restore_rows import Numbers, Window, distinct
 
 SHARE_UNIT = 32 << 20  # bytes of work that stay together when it is spread over processes
 _PER_FILE = 20 << 10  # making a file takes as long as writing so many bytes
@@ -44,8 +44,8 @@ class Pieces:
 def stored_files(window: Window, keyed_empty: bytes) -> tuple[Numbers, Numbers]:
     """Rows whose digest is the id of their only chunk, and rows without stored bytes; what has a list is neither."""
     single = ~window.valid("chunks")
-    nothing = pc.equal(window.table["digest"], pa.scalar(keyed_empty, pa.binary(32))).fill_null(False)
-    empty = np.asarray(nothing) & single
+    nothing = pc.equal(_array(window.table["digest"]), pa.scalar(keyed_empty, pa.binary(32)))
+    empty = np.asarray(pc.coalesce(nothing, pa.scalar(False))) & single
     return np.flatnonzero(single & ~empty & window.valid("digest")), np.flatnonzero(empty)
 
 
@@ -53,11 +53,12 @@ def find_pieces(window: Window, index: Index, keyed_empty: bytes) -> Pieces:
     """The pieces of all files of a window (every row a file with content)."""
     single, _ = stored_files(window, keyed_empty)
     lists = window.table["chunks"].combine_chunks()
-    ids = pa.concat_arrays([_array(window.table["digest"]).take(pa.array(single)), _array(pc.list_flatten(lists))])
+    alone = pc.take(_array(window.table["digest"]), pc.from_numpy(single))
+    ids = pa.concat_arrays([alone, _array(pc.list_flatten(lists))])
     file = np.concatenate([single, np.asarray(_array(pc.list_parent_indices(lists)), dtype=np.int64)])
     known, locations = locate(index, pc.unique(ids))
-    place = np.asarray(pc.index_in(ids, value_set=known).fill_null(-1).to_numpy(zero_copy_only=False), dtype=np.int64)
-    lost = np.unique(file[place < 0])
+    place = np.asarray(pc.coalesce(pc.index_in(ids, value_set=known), pa.scalar(-1, pa.int32()))).astype(np.int64)
+    lost = distinct(file[place < 0])
     whole = ~np.isin(file, lost)
     file, place = file[whole], place[whole]
     size = locations["size"].to_numpy().astype(np.int64)[place]
@@ -74,7 +75,7 @@ def locate(index: Index, ids: pa.Array) -> tuple[pa.Array, pa.Table]:
     try:
         table = index.locate(ids)
     except MissingObject:
-        ids = ids.filter(pa.array(index.contains(ids.to_pylist())))
+        ids = pc.filter(ids, pa.array(index.contains(ids.to_pylist())))
         table = index.locate(ids)
     return table["id"].combine_chunks(), table
 
@@ -139,7 +140,7 @@ class ContentWriter:
 
         def lost(found: Lost) -> None:
             number, _ = _expand(some.first, found.rows)
-            for row in np.unique(some.file[number]).tolist():
+            for row in distinct(some.file[number]).tolist():
                 self.writer.abandon(self._before + row)
                 noted.setdefault(row, found.error.message)
 
@@ -246,7 +247,7 @@ def _some(pieces: Pieces, chosen: Numbers) -> Pieces:
     order = np.argsort(place, kind="stable")
     chosen, place = chosen[order], place[order]
     first = np.searchsorted(place, np.arange(len(places) + 1))
-    locations = pieces.locations.take(pa.array(places))
+    locations = pc.take(pieces.locations, pc.from_numpy(places))
     return Pieces(pieces.file[chosen], place, pieces.offset[chosen], locations, first, pieces.lost)
 
 

@@ -72,14 +72,14 @@ def judge(
     same_time = same_second & (here["mtime_ns"] == there["mtime_ns"])
     newer = (here["mtime"] > there["mtime"]) | same_second & (here["mtime_ns"] > there["mtime_ns"])
     content = kind == there["kind"]
-    equal = np.asarray(pc.coalesce(found["content"], pa.array(same_time)))
-    timeless = np.asarray(found["attributes"].is_valid())  # an object: its time is when it was put there
+    equal = np.asarray(pc.coalesce(found["content"], pc.from_numpy(same_time)))
+    timeless = np.asarray(pc.is_valid(found["attributes"]))  # an object: its time is when it was put there
     content &= (kind != Kind.FILE) | equal & (here["size"] == there["size"])
     content &= (kind != Kind.SYMLINK) | _equal(window, "target", rows, found)
     content &= ~np.isin(kind, (Kind.CHARACTER_DEVICE, Kind.BLOCK_DEVICE)) | (here["rdev"] == there["rdev"])
     same = content & (same_time | timeless)
     if facts.xattrs:
-        xattrs = pa.array(_equal(window, "xattrs", rows, found))
+        xattrs = pc.from_numpy(_equal(window, "xattrs", rows, found))
         same &= np.asarray(pc.coalesce(found["attributes"], xattrs))
     same &= (kind == Kind.SYMLINK) | (here["mode"] == there["mode"])
     if facts.owners:
@@ -121,7 +121,7 @@ def judge_directory(kind: int, rule: Overwrite, *, unfinished: bool, newer: bool
 
 
 def _equal(window: Window, name: str, rows: Numbers, found: pa.Table) -> Mask:
-    left, right = window.table[name].take(pa.array(rows)).combine_chunks(), found[name].combine_chunks()
-    equal = pc.fill_null(pc.equal(left, right), False)
+    left, right = pc.take(window.table[name], pc.from_numpy(rows)).combine_chunks(), found[name].combine_chunks()
+    equal = pc.coalesce(pc.equal(left, right), pa.scalar(False))
     mask: Mask = np.asarray(pc.or_(equal, pc.and_(pc.is_null(left), pc.is_null(right))))
     return mask

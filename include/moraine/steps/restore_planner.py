@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from moraine.engine.selection import Mask, Selection
 from moraine.errors import RestoreError
+from moraine.model import compute as pc
 from moraine.model.entry import Kind, State
 from moraine.repository.manifest import Manifest
 from moraine.sources.target import (
@@ -35,7 +36,7 @@ from moraine.steps.restore_judge import (
     judge_directory,
     uncaptured,
 )
-from moraine.steps.restore_rows import ATTRIBUTES, NAMES, Numbers, Window, stored_sizes, windows
+from moraine.steps.restore_rows import ATTRIBUTES, NAMES, Numbers, Window, distinct, stored_sizes, windows
 
 _COMPARED = ["kind", "mode", "mtime", "mtime_ns", "xattrs"]
 
@@ -97,7 +98,7 @@ class Planner:
         for window in windows(self._manifest, self._selection, NAMES):
             chosen = self._selection.mask(window.directories, window.number, window.names)
             matched |= bool(chosen.any())
-            for number in np.unique(window.number[chosen]).tolist():
+            for number in distinct(window.number[chosen]).tolist():
                 directory = window.directories[number]
                 while directory not in self._needed:
                     self._needed.add(directory)
@@ -155,13 +156,13 @@ class Planner:
                 continue
             if gone:
                 gone.known(directory, window.names[start:end].to_pylist(), window.kind[start:end].tolist())
-            found = reader.look(directory, window.table.select(LOOKED_FOR).take(pa.array(rows)))
+            found = reader.look(directory, pc.take(window.table.select(LOOKED_FOR), pc.from_numpy(rows)))
             for at in np.flatnonzero(folder[rows]).tolist():
                 row = int(rows[at])
                 verdicts[row] = self._directory(window, row, found.slice(at, 1).to_pylist()[0], asked=bool(chosen[row]))
             others = np.flatnonzero(~folder[rows])
             if len(others):
-                waiting[self._there[directory]].append((rows[others], found.take(pa.array(others))))
+                waiting[self._there[directory]].append((rows[others], pc.take(found, pc.from_numpy(others))))
         for unfinished, parts in waiting.items():
             if parts:
                 rows = np.concatenate([rows for rows, _ in parts])
@@ -224,7 +225,7 @@ class Planner:
         self.write_bytes -= int(further[written, 3].sum())
         starts = np.cumsum([0, *map(len, self.verdicts)])
         part = np.searchsorted(starts, further[:, 0], side="right") - 1
-        for number in np.unique(part).tolist():
+        for number in distinct(part).tolist():
             self.verdicts[number][further[part == number, 0] - starts[number]] |= LINK
 
     def _note(self, window: Window, rows: Mask, code: str, message: str) -> None:

@@ -53,12 +53,12 @@ class Window:
 
     def valid(self, name: str) -> npt.NDArray[np.bool_]:
         """Where a column is not null."""
-        return np.asarray(_flat(self.table[name]).is_valid())
+        return np.asarray(pc.is_valid(_flat(self.table[name])))
 
     def take(self, rows: npt.NDArray[np.bool_] | Numbers) -> Window:
         """Some of the rows."""
-        chosen = pa.array(rows)
-        return Window(self.table.filter(chosen) if pa.types.is_boolean(chosen.type) else self.table.take(chosen))
+        chosen = pc.from_numpy(rows)
+        return Window((pc.filter if rows.dtype == np.bool_ else pc.take)(self.table, chosen))
 
     def path(self, row: int) -> bytes:
         """The path of one row."""
@@ -76,14 +76,14 @@ class Window:
         count = len(rows)
         seconds, ns = self._mtime[rows].tolist(), self._mtime_ns[rows].tolist()
         numbers: dict[str, Any] = {name: column[rows].tolist() for name, column in self._numbers.items()}
-        chosen = pa.array(rows)
+        chosen = pc.from_numpy(rows)
         other: dict[str, Any] = {
             name: [None] * count if column is None else _to_list(column, chosen)
             for name, column in self._others.items()
         }
         return Rows(
             dir=[self.directories[number] for number in self.number[rows].tolist()],
-            name=self.names.take(chosen).to_pylist(),
+            name=pc.take(self.names, chosen).to_pylist(),
             verdict=verdicts[rows].tolist(),
             time=[second * _BILLION + part for second, part in zip(seconds, ns, strict=True)],
             **numbers,
@@ -117,6 +117,13 @@ class Window:
         for row in np.flatnonzero(bad | empty).tolist():
             if bad[row] or self.directories[self.number[row]]:
                 raise _unsafe(join_path(self.directories[self.number[row]], self.names[row].as_py()))
+
+
+def distinct(numbers: npt.NDArray[np.signedinteger]) -> Numbers:
+    """Each number once, in ascending order. As `np.unique`, which loads NumPy's masked arrays to ask for a mask."""
+    ordered = np.sort(numbers, axis=None)
+    found: Numbers = ordered[np.diff(ordered, prepend=ordered[:1] - 1) != 0].astype(np.int64)
+    return found
 
 
 def stored_sizes(window: Window) -> Numbers:
@@ -156,9 +163,9 @@ def _flat(column: pa.ChunkedArray) -> pa.Array:
 
 def _to_list(column: pa.Array, chosen: pa.Array) -> list[Any]:
     if not pa.types.is_dictionary(column.type):
-        return list(column.take(chosen).to_pylist())
+        return list(pc.take(column, chosen).to_pylist())
     values = [*column.dictionary.to_pylist(), None]
-    numbers = column.indices.take(chosen).fill_null(len(values) - 1)
+    numbers = pc.coalesce(pc.take(column.indices, chosen), pa.scalar(len(values) - 1, column.indices.type))
     return [values[number] for number in numbers.to_pylist()]
 
 
