@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -24,6 +25,7 @@ class CountingStore(MemoryStore):
     def __init__(self) -> None:
         super().__init__()
         self.ranges: list[tuple[str, int, int]] = []
+        self.at_once = 2
 
     def get_range(self, key: str, start: int, length: int) -> bytes:
         self.ranges.append((key, start, length))
@@ -250,8 +252,10 @@ def test_store_trouble_is_raised_even_where_losses_are_noted(written: Written) -
 class TestEach:
     """Frames taken by the threads that opened them."""
 
+    @pytest.mark.parametrize("at_once", [2, 8])
     @pytest.mark.parametrize("workers", [1, 2, 5])
-    def test_the_same_as_read(self, written: Written, workers: int) -> None:
+    def test_the_same_as_read(self, written: Written, workers: int, at_once: int) -> None:
+        written.store.at_once = at_once
         found: dict[int, bytes] = {}
         takers = set()
 
@@ -282,10 +286,21 @@ class TestEach:
 
         def take(opened: Opened) -> None:
             taken.append(opened.offset)
-            raise TargetFull("no room")
+            if len(taken) == 1:
+                raise TargetFull("no room")
+            time.sleep(0.05)
 
-        reader = ChunkReader(written.store, written.keyring, workers=workers, memory=1)
         with pytest.raises(TargetFull):
-            reader.each(written.locations, take)
-        assert len(taken) <= workers
-        assert threading.active_count() == 1 or not any(t.name.startswith("read") for t in threading.enumerate())
+            written.reader(workers=workers, memory=1).each(written.locations, take)
+        assert len(taken) < 12  # of 24
+        assert not any(thread.name.startswith("read") for thread in threading.enumerate())
+
+    def test_trouble_of_a_store_far_away_is_raised(self, written: Written) -> None:
+        class Down(CountingStore):
+            at_once = 8
+
+            def get_range(self, key: str, start: int, length: int) -> bytes:
+                raise StoreUnavailable("no answer")
+
+        with pytest.raises(StoreUnavailable):
+            ChunkReader(Down(), written.keyring).each(written.locations, lambda opened: None)

@@ -293,6 +293,36 @@ class TestLargeFiles:
         assert os.listdir(tmp_path / "out") == []
         assert len(os.listdir("/proc/self/fd")) == before
 
+    @pytest.mark.parametrize("pieces", [1, 2])
+    def test_a_close_that_fails(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pieces: int) -> None:
+        """A quota may be noticed then, when the number is free already: nothing may go to it any more."""
+        close = os.close
+
+        def refuse_to_close(fd: int) -> None:
+            regular = stat.S_ISREG(os.fstat(fd).st_mode)
+            close(fd)
+            if regular:
+                raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+        monkeypatch.setattr(posix_target_large, "OPEN_FILES", 1)
+        with opened(tmp_path / "out") as writer:
+            writer.begin(0, rows("f0", size=pieces), pieces)
+            monkeypatch.setattr(os, "close", refuse_to_close)
+            with pytest.raises(TargetFull):
+                writer.write(0, 0, memoryview(b"x")) if pieces == 1 else writer.begin(1, rows("f1", size=2), 2)
+            monkeypatch.setattr(os, "close", close)
+            with (tmp_path / "innocent").open("wb"):  # gets the number
+                writer.write(0, 0, memoryview(b"x"))
+            assert (tmp_path / "innocent").read_bytes() == b""
+        assert os.listdir(tmp_path / "out") == []
+
+    def test_lost_by_one_thread_before_another_begins_it(self, tmp_path: Path) -> None:
+        with opened(tmp_path / "out") as writer:
+            writer.abandon(0)
+            writer.begin(0, rows("f0", size=2), 2)
+            writer.write(0, 0, memoryview(b"x"))
+            assert os.listdir(tmp_path / "out") == []
+
     def test_what_is_not_complete_leaves_no_trace(self, tmp_path: Path) -> None:
         out = tmp_path / "out"
         out.mkdir()

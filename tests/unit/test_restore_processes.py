@@ -150,6 +150,25 @@ class TestSame:
         alone = world.restore(verify=False)
         assert {**asdict(spread), "target": ""} == {**asdict(alone), "target": ""}
 
+    def test_a_part_that_is_mostly_one_file_has_several_threads(
+        self, world: World, forks: Forks, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        make_wide(world.source, 20_000)
+        (world.source / "large").write_bytes(os.urandom(24 << 20))
+        world.backup()
+        given: list[list[int]] = []
+        threads_of = restore_content.threads
+
+        def noted(parts: Sequence[Pieces], cores: int) -> list[int]:
+            given.append(threads_of(parts, cores))
+            return given[-1]
+
+        monkeypatch.setattr(restore_content, "threads", noted)
+        restored = world.restore()
+        assert (restored.exit_code, forks) == (0, [2])
+        assert sorted(given[0]) == [1, 3]
+        assert world.differences() == []
+
     def test_over_what_is_there(self, wide: World, forks: Forks) -> None:
         (wide.out / "dir03/large").mkdir(parents=True)
         (wide.out / "dir03/large/mine").touch()

@@ -6,7 +6,7 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """Receives counts from one step at a time; called from the step's main thread."""
+    """Receives counts from one step at a time; `advance` is called by any of its threads, but by one at a time."""
 
     def start(self, phase: str, files: int | None = None, bytes: int | None = None) -> None:
         """A phase begins; totals are None where they are not known."""

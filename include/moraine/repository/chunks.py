@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import field
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -168,6 +168,8 @@ class ChunkReader:
     ) -> None:
         """As `read`, but whoever has opened a frame also takes it, while it is in the cache of that core.
 
+        Each worker has one request in hand: all of them together take half of `memory`, or one frame each.
+
         Args:
             locations: what to read; row numbers in the answers are positions in this table.
             take: called with each frame, by several threads at once; it releases what it is given. One worker needs
@@ -175,7 +177,7 @@ class ChunkReader:
             lost: as in `read`, but called by any of the threads.
 
         Raises:
-            What `read` raises, and what `take` and `lost` do. All threads have ended then, and take nothing more.
+            What `read` raises, and what `take` and `lost` do. All workers have ended then, and take nothing more.
         """
         wanted = Wanted.of(locations)
         buffers = Buffers(self._memory)
@@ -196,8 +198,8 @@ class ChunkReader:
             finally:
                 requests.end()
 
-    def _all(self, *asked: Any) -> list[Opened | Lost]:
-        return list(self._fetch(*asked))
+    def _all(self, wanted: Wanted, request: Request, load: Load, buffers: Buffers) -> list[Opened | Lost]:
+        return list(self._fetch(wanted, request, load, buffers))
 
     def _fetch(self, wanted: Wanted, request: Request, load: Load, buffers: Buffers) -> Iterator[Opened | Lost]:
         pack = wanted.packs[request.pack]

@@ -63,6 +63,8 @@ class LargeFiles:
     def begin(self, number: int, row: Rows, pieces: int) -> None:
         """See `TargetWriter.begin`."""
         with self.turn:
+            if number in self._begun:  # or abandoned before it was begun: another thread has met a loss
+                return
             self._begun.add(number)
             directory, name, stored = row.dir[0], row.name[0], row.extents[0]
             path = join_path(directory, name)
@@ -76,12 +78,12 @@ class LargeFiles:
             if not made:
                 return
             large = self._large[number] = _Large(directory, made[1], row, pieces, extents, made[0])
-            self._keep(number, large)
-            if extents is not None:
-                try:
+            try:
+                self._keep(number, large)
+                if extents is not None:
                     os.ftruncate(large.fd, row.size[0])
-                except OSError as error:
-                    self._fail(number, large, error)
+            except OSError as error:
+                self._fail(number, large, error)
 
     def begun(self, number: int) -> bool:
         """See `TargetWriter.begun`."""
@@ -89,16 +91,21 @@ class LargeFiles:
 
     def write(self, number: int, offset: int, data: memoryview) -> None:
         """See `TargetWriter.write`."""
-        large = self._large.get(number)
-        if large is None:
-            return
+        with self.turn:  # whoever begins it may still be at it
+            large = self._large.get(number)
+            if large is None:
+                return
+            large.users += 1
         problem: OSError | DamagedObject | None = None
         try:
-            fd = self._use(number, large)
+            fd = self._descriptor(number, large)
             for where, piece in large.extents.pieces(offset, data) if large.extents else [(offset, data)]:
                 write_all(fd, piece, where)
         except (OSError, DamagedObject) as error:
             problem = error
+        except BaseException:
+            self._let_go(number, large)
+            raise
         with self.turn:
             large.users -= 1
             if large.given_up:
@@ -118,14 +125,19 @@ class LargeFiles:
         for number in list(self._large):
             self.abandon(number)
 
-    def _use(self, number: int, large: _Large) -> int:
+    def _descriptor(self, number: int, large: _Large) -> int:
         """Its descriptor, which stays until `users` has been lowered again."""
         with self.turn:
-            large.users += 1
             if large.fd == _CLOSED:
                 large.fd = os.open(large.first, _AGAIN, dir_fd=self.tree.place(large.place).fd)
             self._keep(number, large)
             return large.fd
+
+    def _let_go(self, number: int, large: _Large) -> None:
+        with self.turn:
+            large.users -= 1
+            if large.given_up:
+                self._close(number, large)
 
     def _keep(self, number: int, large: _Large) -> None:
         """It is used now; of too many open files the one that has not been for the longest time is closed."""
@@ -137,11 +149,15 @@ class LargeFiles:
                 self._close(idle, self._open[idle])
 
     def _close(self, number: int, large: _Large) -> None:
-        """Close it, unless somebody is writing to it, who will."""
+        """Close it, unless somebody is writing to it, who will. Its number is free also where closing fails."""
         if large.fd != _CLOSED and not large.users:
-            os.close(large.fd)
-            large.fd = _CLOSED
+            fd, large.fd = large.fd, _CLOSED
             self._open.pop(number, None)
+            try:
+                os.close(fd)
+            except OSError:
+                if not large.given_up:  # of what is removed nobody needs to know
+                    raise
 
     def _wrote(self, number: int, large: _Large, size: int) -> None:
         self.stored += size

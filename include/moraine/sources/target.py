@@ -257,7 +257,7 @@ class TargetWriter(Protocol):
         """Write whole files: the stored bytes of row i are `data[at[i] : at[i] + size[i]]`."""
 
     def begin(self, number: int, row: Rows, pieces: int) -> None:
-        """Start the one file of `row`, known as `number` from here on, that comes in `pieces`."""
+        """Start the one file of `row`, known as `number` from here on, that comes in `pieces`; only the first time."""
 
     def begun(self, number: int) -> bool:
         """Whether `begin` was called for `number`."""

@@ -88,7 +88,7 @@ class ContentWriter:
     writer: TargetWriter
     progress: Progress
     processes: int = 1  # that share the work where forking is safe
-    _turn: threading.Lock = field(default_factory=threading.Lock)  # to begin a file, to count, to tell
+    _turn: threading.Lock = field(default_factory=threading.Lock)  # to count and to tell
     _before: int = 0  # rows of windows written before: numbers of large files are never used twice
 
     def write(self, window: Window, verdicts: Verdicts) -> None:
@@ -111,14 +111,15 @@ class ContentWriter:
         if self.processes > 1 and isinstance(self.writer, PosixWriter) and may_fork(self.repository.store):
             parts = shares(pieces, counts, self.processes)
             if len(parts) > 1:
-                readers = [chunks.part(number, self.processes) for number in threads(parts, self.processes)]
+                workers = threads(parts, self.processes)
+                readers = [chunks.part(number, sum(workers)) for number in workers]
                 work = [
                     partial(self._share, window, verdicts, part, counts, reader)
                     for part, reader in zip(parts, readers, strict=True)
                 ]
                 in_processes(work, self.writer, self.progress)
                 return
-        reader = chunks if self.processes == 1 else chunks.part(self.processes, self.processes)
+        reader = chunks.part(self.processes, self.processes) if self.processes > 1 else chunks
         self._pass_on(window, verdicts, pieces, counts, reader)
 
     def _share(
@@ -142,7 +143,7 @@ class ContentWriter:
             number, _ = _expand(some.first, found.rows)
             for row in distinct(some.file[number]).tolist():
                 self.writer.abandon(self._before + row)
-                noted.setdefault(row, found.error.message)
+                noted[row] = min(noted.get(row, found.error.message), found.error.message)
 
         for some in _in_turns(pieces, counts, self.writer.span):
             if self.writer.span is None:
@@ -174,9 +175,8 @@ class ContentWriter:
             start = int(opened.at[chunk[i]])
             data = opened.data[start : start + int(opened.size[chunk[i]])]
             known = self._before + row
-            with self._turn:
-                if not self.writer.begun(known):
-                    self.writer.begin(known, window.rows(pieces.file[piece : piece + 1], verdicts), int(counts[row]))
+            if not self.writer.begun(known):
+                self.writer.begin(known, window.rows(pieces.file[piece : piece + 1], verdicts), int(counts[row]))
             self.writer.write(known, int(pieces.offset[piece]), data)
             with self._turn:
                 left[row] -= 1
@@ -212,7 +212,7 @@ def shares(pieces: Pieces, counts: Numbers, processes: int) -> list[Pieces]:
 
 
 def threads(parts: Sequence[Pieces], cores: int) -> list[int]:
-    """How many threads each part gets of so many cores: at least one, more where a part is much of the work."""
+    """How many threads each part gets: at least one, and more where it has much of the work and is done last."""
     work = [float(part.locations["size"].to_numpy().sum()) for part in parts]
     return [max(1, round(cores * size / max(1.0, sum(work)))) for size in work]
 
