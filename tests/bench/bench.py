@@ -6,8 +6,8 @@
 
 Every number is of a whole process, from start to exit, by the kernel's account of it and its children. Each round
 begins with empty repositories, and the order of the tools is drawn anew for every stage, so that drift of the machine
-hits all alike. Before each of them memory is asked for and given back, so that no tool pays for a virtual machine that
-has to get memory from its host first. FOLDER should be a fresh file system with room for seven times the data: where
+hits all alike. Free memory is kept at hand meanwhile (`warm_memory.py`), so that no tool pays for a virtual machine
+that has to get it from its host first. FOLDER should be a fresh file system with room for seven times the data: where
 many files were just deleted, making new ones is slow for everybody.
 """
 
@@ -25,23 +25,20 @@ from pathlib import Path
 
 from page import Sample, table, write_page
 from peers import Tool, found
+from warm_memory import warm_memory
 
 WORKLOADS = ("small files", "data lake", "one large file")
 STAGES = ("first", "unchanged", "night", "restore", "check")
 QUICK = 0.1
-
-AT_HAND = 4 << 30  # bytes: more than any stage writes and holds at once
-TOUCH = """
-import mmap, sys
-mmap.mmap(-1, int(sys.argv[1]), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE)
-"""
 
 
 def main() -> None:
     """Measure, print a table, and keep it where `--page` says."""
     args = arguments()
     samples: list[Sample] = []
-    with tempfile.TemporaryDirectory(dir=args.folder, prefix="moraine-bench-") as made:
+    free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+    at_hand = warm_memory(free // 4 * 3)
+    with at_hand, tempfile.TemporaryDirectory(dir=args.folder, prefix="moraine-bench-") as made:
         folder = Path(made)
         for name in args.work:
             source = folder / "source"
@@ -90,7 +87,6 @@ def measured(work: str, number: int, tools: list[Tool], source: Path, folder: Pa
                 out.mkdir()
             home = folder / "homes" / tool.name
             os.sync()
-            warm_memory()
             samples.append(timed(work, stage, tool, tree if stage != "restore" else out, home))
             print(samples[-1].line(), file=sys.stderr, flush=True)
             if stage == "restore":
@@ -98,16 +94,6 @@ def measured(work: str, number: int, tools: list[Tool], source: Path, folder: Pa
                 shutil.rmtree(out)
     shutil.rmtree(tree)
     return samples
-
-
-def warm_memory() -> None:
-    """Have memory at hand that was used a moment ago.
-
-    A virtual machine gives unused memory back, and asking its host for it again takes several times as long as using
-    it: whoever ran after a pause, or after a tool that needs less, would pay for that.
-    """
-    available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
-    subprocess.run([sys.executable, "-c", TOUCH, str(min(AT_HAND, available // 2))], check=True)
 
 
 def timed(work: str, stage: str, tool: Tool, folder: Path, home: Path) -> Sample:
