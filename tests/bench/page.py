@@ -97,8 +97,8 @@ def write_page(
 
 Measured by `./moraine bench {" ".join(command)}` on {datetime.now(UTC):%Y-%m-%d}: {machine},
 Python {platform.python_version()}; rounds: {rounds}, at {scale:g} of the full work, medians. Every number is of a whole
-process from start to exit; all tools encrypt, and every restore was compared with the tree. Free memory was kept
-at hand, so that nobody is measured with what a virtual machine has to get from its host first.
+process from start to exit; all tools encrypt, and every restore was compared with the tree. First backups and restores
+were made twice, and the second counts.
 
 {"; ".join(tools)}.
 
