@@ -156,7 +156,7 @@ class ChunkReader:
                         future, cost = ahead.popleft()
                         yield from _deliver(future.result(), lost)
                         held -= cost
-                    ahead.append((pool.submit(self._all, wanted, request, load, buffers), request.cost))
+                    ahead.append((pool.submit(list, self._fetch(wanted, request, load, buffers)), request.cost))
                     held += request.cost
                 while ahead:
                     yield from _deliver(ahead.popleft()[0].result(), lost)
@@ -197,9 +197,6 @@ class ChunkReader:
                     ended.result()
             finally:
                 requests.end()
-
-    def _all(self, wanted: Wanted, request: Request, load: Load, buffers: Buffers) -> list[Opened | Lost]:
-        return list(self._fetch(wanted, request, load, buffers))
 
     def _fetch(self, wanted: Wanted, request: Request, load: Load, buffers: Buffers) -> Iterator[Opened | Lost]:
         pack = wanted.packs[request.pack]

@@ -22,7 +22,7 @@ from moraine.sources.posix_target_writer import PosixWriter
 from moraine.sources.target import Code, TargetWriter
 from moraine.steps.restore_judge import Verdicts
 from moraine.steps.restore_processes import in_processes, may_fork
-from moraine.steps.restore_rows import Numbers, Window, distinct
+from moraine.steps.restore_rows import Numbers, Window, distinct, flat
 
 SHARE_UNIT = 32 << 20  # bytes of work that stay together when it is spread over processes
 _PER_FILE = 20 << 10  # making a file takes as long as writing so many bytes
@@ -44,7 +44,7 @@ class Pieces:
 def stored_files(window: Window, keyed_empty: bytes) -> tuple[Numbers, Numbers]:
     """Rows whose digest is the id of their only chunk, and rows without stored bytes; what has a list is neither."""
     single = ~window.valid("chunks")
-    nothing = pc.equal(_array(window.table["digest"]), pa.scalar(keyed_empty, pa.binary(32)))
+    nothing = pc.equal(flat(window.table["digest"]), pa.scalar(keyed_empty, pa.binary(32)))
     empty = np.asarray(pc.coalesce(nothing, pa.scalar(False))) & single
     return np.flatnonzero(single & ~empty & window.valid("digest")), np.flatnonzero(empty)
 
@@ -53,9 +53,9 @@ def find_pieces(window: Window, index: Index, keyed_empty: bytes) -> Pieces:
     """The pieces of all files of a window (every row a file with content)."""
     single, _ = stored_files(window, keyed_empty)
     lists = window.table["chunks"].combine_chunks()
-    alone = pc.take(_array(window.table["digest"]), pc.from_numpy(single))
-    ids = pa.concat_arrays([alone, _array(pc.list_flatten(lists))])
-    file = np.concatenate([single, np.asarray(_array(pc.list_parent_indices(lists)), dtype=np.int64)])
+    alone = pc.take(flat(window.table["digest"]), pc.from_numpy(single))
+    ids = pa.concat_arrays([alone, flat(pc.list_flatten(lists))])
+    file = np.concatenate([single, np.asarray(flat(pc.list_parent_indices(lists)), dtype=np.int64)])
     known, locations = locate(index, pc.unique(ids))
     place = np.asarray(pc.coalesce(pc.index_in(ids, value_set=known), pa.scalar(-1, pa.int32()))).astype(np.int64)
     lost = distinct(file[place < 0])
@@ -269,7 +269,3 @@ def _offsets(file: Numbers, size: Numbers) -> Numbers:
     fresh[1:] = file[1:] != file[:-1]
     offset: Numbers = before - before[np.flatnonzero(fresh)][np.cumsum(fresh) - 1]
     return offset
-
-
-def _array(column: pa.ChunkedArray | pa.Array) -> pa.Array:
-    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column

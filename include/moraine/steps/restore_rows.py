@@ -37,10 +37,10 @@ class Window:
         if not pa.types.is_dictionary(directories.type):
             table = table.set_column(table.schema.get_field_index("dir"), "dir", directories.dictionary_encode())
         self.table = table.unify_dictionaries().combine_chunks()
-        column = _flat(self.table["dir"])
+        column = flat(self.table["dir"])
         self.directories: list[bytes] = column.dictionary.to_pylist()
         self.number: npt.NDArray[np.int32] = np.asarray(column.indices)
-        self.names = _flat(self.table["name"])
+        self.names = flat(self.table["name"])
         self.kind = self.column("kind")
         self._check()
 
@@ -49,11 +49,11 @@ class Window:
 
     def column(self, name: str) -> npt.NDArray[Any]:
         """A column without nulls."""
-        return np.asarray(_flat(self.table[name]))
+        return np.asarray(flat(self.table[name]))
 
     def valid(self, name: str) -> npt.NDArray[np.bool_]:
         """Where a column is not null."""
-        return np.asarray(pc.is_valid(_flat(self.table[name])))
+        return np.asarray(pc.is_valid(flat(self.table[name])))
 
     def take(self, rows: npt.NDArray[np.bool_] | Numbers) -> Window:
         """Some of the rows."""
@@ -96,7 +96,7 @@ class Window:
 
     @cached_property
     def _others(self) -> dict[str, pa.Array | None]:
-        columns = {name: _flat(self.table[name]) for name in _NULLABLE}
+        columns = {name: flat(self.table[name]) for name in _NULLABLE}
         return {name: None if column.null_count == len(column) else column for name, column in columns.items()}
 
     @cached_property
@@ -155,9 +155,9 @@ def _above(manifest: Manifest, path: bytes, columns: Sequence[str]) -> Iterator[
             break
 
 
-def _flat(column: pa.ChunkedArray) -> pa.Array:
-    flat = column.combine_chunks()
-    return flat.combine_chunks() if isinstance(flat, pa.ChunkedArray) else flat
+def flat(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+    """A column in one piece; a dictionary stays one."""
+    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
 
 
 def _to_list(column: pa.Array, chosen: pa.Array) -> list[Any]:
