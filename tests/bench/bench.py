@@ -6,8 +6,10 @@
 
 Every number is of a whole process, from start to exit, by the kernel's account of it and its children. Each round
 begins with empty repositories, and the order of the tools is drawn anew for every stage, so that drift of the machine
-hits all alike. First backups and restores are made twice, and the second counts. FOLDER should be a fresh file system
-with room for seven times the data: where many files were just deleted, making new ones is slow for everybody.
+hits all alike. Before each, the machine is left alone until it is idle, and memory is made at hand: first backups and
+restores are made twice, and the second counts; before the others a process takes 1 GiB and lets go of it. FOLDER should
+be a fresh file system with room for seven times the data: where many files were just deleted, making new ones is slow
+for everybody.
 """
 
 from __future__ import annotations
@@ -29,6 +31,9 @@ WORKLOADS = ("small files", "data lake", "one large file")
 STAGES = ("first", "unchanged", "night", "restore", "check")
 WARM = ("first", "restore")
 QUICK = 0.1
+IDLE = 0.95  # of all cores, when nothing else runs
+PATIENCE = 30.0  # seconds to wait for that
+TAKE = "import mmap; mmap.mmap(-1, 1 << 30, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE)"
 
 
 def main() -> None:
@@ -83,8 +88,11 @@ def measured(work: str, number: int, tools: list[Tool], source: Path, folder: Pa
             if stage == "restore":
                 out.mkdir()
             home = folder / "homes" / tool.name
+            settle()
             if stage in WARM:
                 warm_up(tool, stage, tree, out, home)
+            else:
+                subprocess.run([sys.executable, "-c", TAKE], check=True)
             os.sync()
             samples.append(timed(work, stage, tool, tree if stage != "restore" else out, home))
             print(samples[-1].line(), file=sys.stderr, flush=True)
@@ -93,6 +101,27 @@ def measured(work: str, number: int, tools: list[Tool], source: Path, folder: Pa
                 shutil.rmtree(out)
     shutil.rmtree(tree)
     return samples
+
+
+def settle() -> None:
+    """Wait until the machine is idle: what a stage frees is given back to the host for seconds afterwards."""
+    os.sync()
+    until = time.monotonic() + PATIENCE
+    share = 0.0
+    while share < IDLE and time.monotonic() < until:
+        before = ticks()
+        time.sleep(0.5)
+        idle, every = (now - then for now, then in zip(ticks(), before, strict=True))
+        share = idle / every if every else 1.0
+
+
+def ticks() -> tuple[int, int]:
+    """How long all cores have been idle, and how long they have been there at all; nothing where nobody says."""
+    try:
+        spent = [int(number) for number in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+    except OSError:
+        return 0, 0
+    return spent[3] + spent[4], sum(spent)
 
 
 def warm_up(tool: Tool, stage: str, tree: Path, out: Path, home: Path) -> None:

@@ -129,7 +129,7 @@ def test_verbs_start_light(line: Line) -> None:
 
 
 def test_a_night_and_a_restore_load_no_more_than_they_need(line: Line) -> None:
-    spare = "pyarrow.compute pyarrow.dataset numpy.ma numpy.random zoneinfo"
+    spare = "pyarrow.compute pyarrow.dataset pyfastcdc numpy.ma numpy.random zoneinfo"
     spare += " moraine.steps.mirror_content moraine.steps.restore_verify"
     program = (
         "import sys\n"

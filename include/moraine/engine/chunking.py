@@ -7,7 +7,11 @@ where bytes come from or go to.
 
 from __future__ import annotations
 
-from typing import Protocol
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from pyfastcdc import FastCDC
 
 HEAD = 520  # first bytes that `choose` looks at: up to the GPT signature in the second sector
 
@@ -73,17 +77,17 @@ class ContentCutter:
     """FastCDC with normalisation 1 and a secret gear table: boundaries move with the content."""
 
     def __init__(self, *, minimum: int, average: int, maximum: int, seed: int, span: int) -> None:
-        from pyfastcdc import FastCDC  # a run that reads no large file does without
-
-        self._chunker = FastCDC(
-            average,
-            min_size=minimum,
-            max_size=maximum,
-            normalized_chunking=1,
-            seed=seed & (1 << 63) - 1,  # pyfastcdc 0.3.1 overflows on the 64th bit
-        )
-        self._maximum = maximum
+        self._average, self._minimum, self._maximum = average, minimum, maximum
+        self._seed = seed & (1 << 63) - 1  # pyfastcdc 0.3.1 overflows on the 64th bit
         self.span = max(span, maximum)
+
+    @cached_property
+    def _chunker(self) -> FastCDC:
+        from pyfastcdc import FastCDC  # a run that cuts no file this way does without
+
+        return FastCDC(
+            self._average, min_size=self._minimum, max_size=self._maximum, normalized_chunking=1, seed=self._seed
+        )
 
     def cut(self, data: memoryview, last: bool) -> list[int]:
         """Content-defined ends. The end of `data` is none unless the file or the longest chunk ends there."""
