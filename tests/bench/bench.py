@@ -6,10 +6,9 @@
 
 Every number is of a whole process, from start to exit, by the kernel's account of it and its children. Each round
 begins with empty repositories, and the order of the tools is drawn anew for every stage, so that drift of the machine
-hits all alike. Before each, the machine is left alone until it is idle, and memory is made at hand: first backups and
-restores are made twice, and the second counts; before the others a process takes 1 GiB and lets go of it. FOLDER should
-be a fresh file system with room for seven times the data: where many files were just deleted, making new ones is slow
-for everybody.
+hits all alike. Before each the machine is left alone until it is idle; then everything is done twice in a row, from the
+same repository, and the second time counts. FOLDER should be a fresh file system with room for eight times the data:
+where many files were just deleted, making new ones is slow for everybody.
 """
 
 from __future__ import annotations
@@ -28,12 +27,12 @@ from page import Sample, table, write_page
 from peers import Tool, found
 
 WORKLOADS = ("small files", "data lake", "one large file")
-STAGES = ("first", "unchanged", "night", "restore", "check")
-WARM = ("first", "restore")
+BACKUPS = ("first", "unchanged", "night")
+STAGES = (*BACKUPS, "restore", "check")
 QUICK = 0.1
-IDLE = 0.95  # of all cores, when nothing else runs
-PATIENCE = 30.0  # seconds to wait for that
-TAKE = "import mmap; mmap.mmap(-1, 1 << 30, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE)"
+IDLE = 0.97  # of all cores, when nothing else runs
+WATCHED = 2.5  # seconds that it has to last: Linux begins to give back what was freed two seconds afterwards
+PATIENCE = 60.0  # seconds to wait for that
 
 
 def main() -> None:
@@ -88,11 +87,7 @@ def measured(work: str, number: int, tools: list[Tool], source: Path, folder: Pa
             if stage == "restore":
                 out.mkdir()
             home = folder / "homes" / tool.name
-            settle()
-            if stage in WARM:
-                warm_up(tool, stage, tree, out, home)
-            else:
-                subprocess.run([sys.executable, "-c", TAKE], check=True)
+            warm_up(tool, stage, tree, out, home)
             os.sync()
             samples.append(timed(work, stage, tool, tree if stage != "restore" else out, home))
             print(samples[-1].line(), file=sys.stderr, flush=True)
@@ -110,7 +105,7 @@ def settle() -> None:
     share = 0.0
     while share < IDLE and time.monotonic() < until:
         before = ticks()
-        time.sleep(0.5)
+        time.sleep(WATCHED)
         idle, every = (now - then for now, then in zip(ticks(), before, strict=True))
         share = idle / every if every else 1.0
 
@@ -125,29 +120,35 @@ def ticks() -> tuple[int, int]:
 
 
 def warm_up(tool: Tool, stage: str, tree: Path, out: Path, home: Path) -> None:
-    """Do a stage that fills much memory once without measuring it, and undo what it did.
+    """Do a stage once on an idle machine without measuring it, and undo what it did.
 
-    A virtual machine gives unused memory back and has to ask for it again, which takes longer than to use it: whoever
-    ran first, or after a tool that needs less, would pay for that.
+    A virtual machine gives unused memory back and has to ask for it again, which takes longer than to use it, and
+    caches forget: whoever ran first, or after a tool that needs less, would pay for that.
     """
-    if stage == "restore":
-        run(tool, tool.restore, out)
+    kept = home.with_name("kept")
+    if stage in BACKUPS:
+        shutil.copytree(home, kept)
+    settle()
+    run(tool, command(tool, stage), out if stage == "restore" else tree)
+    if stage in BACKUPS:
+        shutil.rmtree(home)
+        kept.rename(home)
+    elif stage == "restore":
         shutil.rmtree(out)
         out.mkdir()
-        return
-    kept = home.with_name("kept")
-    shutil.copytree(home, kept)
-    run(tool, tool.backup, tree)
-    shutil.rmtree(home)
-    kept.rename(home)
+
+
+def command(tool: Tool, stage: str) -> list[str]:
+    """What a stage runs."""
+    return {"restore": tool.restore, "check": tool.check}.get(stage, tool.backup)
 
 
 def timed(work: str, stage: str, tool: Tool, folder: Path, home: Path) -> Sample:
     """Run one stage as a process of its own."""
-    commands = {"restore": tool.restore, "check": tool.check}
+    before = sum(sizes(home))
     began = time.monotonic()
     process = subprocess.Popen(
-        commands.get(stage, tool.backup),
+        command(tool, stage),
         cwd=folder,
         env=tool.env(),
         stdin=subprocess.DEVNULL,
@@ -160,7 +161,7 @@ def timed(work: str, stage: str, tool: Tool, folder: Path, home: Path) -> Sample
     wall = time.monotonic() - began
     if os.waitstatus_to_exitcode(status):
         sys.exit(f"{tool.name} failed at {stage} of {work}: {said.decode(errors='replace')}")
-    objects = [path.stat().st_size for path in (home / "repository").rglob("*") if path.is_file()]
+    objects = sizes(home)
     return Sample(
         work,
         stage,
@@ -169,8 +170,14 @@ def timed(work: str, stage: str, tool: Tool, folder: Path, home: Path) -> Sample
         used.ru_utime + used.ru_stime,
         used.ru_maxrss / 1024,
         sum(objects) / 1e6,
+        (sum(objects) - before) / 1e6,
         len(objects),
     )
+
+
+def sizes(home: Path) -> list[int]:
+    """Bytes of each object in a tool's repository."""
+    return [path.stat().st_size for path in (home / "repository").rglob("*") if path.is_file()]
 
 
 def workload(name: str, tree: Path, number: float) -> None:

@@ -6,7 +6,6 @@ import os
 import platform
 from datetime import UTC, datetime
 from html import escape
-from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -25,6 +24,7 @@ class Sample(NamedTuple):
     cpu: float
     peak: float  # MiB
     stored: float  # MB in the repository
+    added: float  # MB of them by this stage
     objects: int
 
     def line(self) -> str:
@@ -56,9 +56,8 @@ def growth(samples: list[Sample]) -> str:
     tools = list(dict.fromkeys(tool for found in stages.values() for tool in found))
     lines = [f"| work | night | {' | '.join(tools)} |", f"|---|---|{'--:|' * len(tools)}"]
     for work in dict.fromkeys(work for work, _ in stages):
-        for before, stage in pairwise(("first", "unchanged", "night")):
-            old, new = stages[work, before], stages[work, stage]
-            added = [f"{1000 * (new[tool].stored - old[tool].stored):,.0f}" for tool in tools]
+        for stage in ("unchanged", "night"):
+            added = [f"{1000 * stages[work, stage][tool].added:,.0f}" for tool in tools]
             lines.append(f"| {work} | {'changed' if stage == 'night' else stage} | {' | '.join(added)} |")
     return "\n".join(lines)
 
@@ -80,7 +79,7 @@ def grouped(samples: list[Sample]) -> dict[tuple[str, str], dict[str, Sample]]:
 def middle(samples: list[Sample]) -> Sample:
     """The medians of some samples of one thing."""
     numbers = [median(values) for values in list(zip(*samples, strict=True))[3:]]
-    return Sample(*samples[0][:3], *numbers[:4], int(numbers[4]))
+    return Sample(*samples[0][:3], *numbers[:5], int(numbers[5]))
 
 
 def write_page(
@@ -97,8 +96,8 @@ def write_page(
 
 Measured by `./moraine bench {" ".join(command)}` on {datetime.now(UTC):%Y-%m-%d}: {machine},
 Python {platform.python_version()}; rounds: {rounds}, at {scale:g} of the full work, medians. Every number is of a whole
-process from start to exit; all tools encrypt, and every restore was compared with the tree. First backups and restores
-were made twice, and the second counts.
+process from start to exit; all tools encrypt, and every restore was compared with the tree. Each tool did each stage
+twice in a row from the same repository, after waiting until the machine was idle, and the second time counts.
 
 {"; ".join(tools)}.
 
