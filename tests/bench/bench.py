@@ -125,14 +125,17 @@ def warm_up(tool: Tool, stage: str, tree: Path, out: Path, home: Path) -> None:
     A virtual machine gives unused memory back and has to ask for it again, which takes longer than to use it, and
     caches forget: whoever ran first, or after a tool that needs less, would pay for that.
     """
-    kept = home.with_name("kept")
+    kept, used = home.with_name("kept"), home.with_name("used")
+    shutil.rmtree(used, ignore_errors=True)
     if stage in BACKUPS:
         shutil.copytree(home, kept)
     settle()
     run(tool, command(tool, stage), out if stage == "restore" else tree)
     if stage in BACKUPS:
-        shutil.rmtree(home)
+        home.rename(used)
         kept.rename(home)
+    if stage == "first":  # its memory is what the second time needs; a night is only disturbed by giving back so much
+        shutil.rmtree(used)
     elif stage == "restore":
         shutil.rmtree(out)
         out.mkdir()
