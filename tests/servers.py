@@ -30,6 +30,7 @@ _READY = {"moto": "/moto-api/", "ministack": "/_ministack/health", "versitygw": 
 SERVERS = tuple(_READY)
 VERSITYGW = "v1.7.0"  # as in docker-compose.yaml
 PATHS = {"versitygw"}  # keys are paths of files: no `a` beside `a/b`, `//` and `..` are resolved or refused
+RACY = {"versitygw"}  # when it is busy, several create-only puts of one key may win
 CLASSLESS = {"versitygw"}  # every object is in storage class STANDARD, whatever was asked for
 
 

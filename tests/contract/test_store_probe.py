@@ -24,7 +24,7 @@ from moraine.stores.local import LocalStore
 from moraine.stores.memory import MemoryStore
 from moraine.stores.probe import probe_store
 from moraine.stores.s3 import S3Store, key_credentials
-from servers import PATHS, SERVERS, S3Server
+from servers import PATHS, RACY, SERVERS, S3Server
 
 
 def open_kind(kind: str, folder: Path, s3_bucket: Callable[[str], tuple[S3Server, str]]) -> Store:
@@ -41,7 +41,12 @@ def test_the_probe_passes_what_is_fit(
     kind: str, tmp_path: Path, s3_bucket: Callable[[str], tuple[S3Server, str]]
 ) -> None:
     store = open_kind(kind, tmp_path, s3_bucket)
-    found = probe_store(store, os.urandom)
+    try:
+        found = probe_store(store, os.urandom)
+    except StoreUnfit as error:
+        if kind in RACY and error.context["broken"] == ["create_race"]:
+            pytest.skip(f"{kind} let several create-only puts win, and the probe said so")
+        raise
     said = found.to_dict().pop("notes")
     assert found.to_dict() == {
         "create_only": True, "create_race": True, "range_reads": True, "list_order": True, "read_after_write": True,
