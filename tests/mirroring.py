@@ -18,6 +18,7 @@ from moraine.steps.mirror import Mirrored, mirror, open_state
 from moraine.steps.mirror_place import open_mirror
 from moraine.steps.source import open_source
 from moraine.stores.base import Store
+from moraine.stores.memory import MemoryStore
 from moraine.stores.open import open_store
 
 NIGHT = datetime(2026, 11, 1, 2, tzinfo=UTC)
@@ -83,11 +84,16 @@ class Nights:
             clock=self.clock,
             entropy=os.urandom,
             holder=holder,
+            work=MemoryStore(),
             **flags,
         )
 
     def differences(self) -> list[str]:
         return mirror_differences(self.source, self.to)
+
+    def seen(self) -> list[str]:
+        """Where the mirror is written down as a run has seen it."""
+        return sorted(str(path) for path in (self.to / STATE / "mirror").rglob("seen-*"))
 
     def trashed(self) -> list[str]:
         """The paths in all trashes, oldest trash first."""

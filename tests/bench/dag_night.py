@@ -5,8 +5,8 @@
 FOLDER gets a clone of this checkout (what is committed), which shares its environment. One policy protects the 50,000
 small files of `./moraine bench`. After a first backup its unchanged night is run by `moraine backup`, by `./moraine
 run` (the DAG in this process, by `dag.test()`) and by `./moraine up` (scheduler, LocalExecutor, an API server). Then
-the data lake is backed up for the first time in 1, 2, … copy tasks, on as many cores: how long from the first of them
-to begin to the last to end.
+the data lake is backed up for the first time in 1, 2, … copy tasks, on as many cores (all of Airflow's processes have
+no others): how long from the first of them to begin to the last to end.
 """
 
 from __future__ import annotations
@@ -102,10 +102,11 @@ def scheduled(running: AirflowSet) -> None:
 
 
 def spread(running: AirflowSet, parts: int) -> None:
-    """A first backup in so many copy tasks, on as many cores."""
-    scheduler = psutil.Process(running.processes()["scheduler"])
-    for process in [scheduler, *scheduler.children(recursive=True)]:
-        process.cpu_affinity(list(range(parts)))
+    """A first backup in so many copy tasks, on as many cores, which the whole of Airflow has to share."""
+    for pid in running.processes().values():
+        for process in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
+            for thread in process.threads():
+                os.sched_setaffinity(thread.id, range(parts))
     _, tasks = finished(running, f"parts-{parts}")
     copies = [task for name, task in tasks.items() if name.startswith("copy")]
     begun = min(moment(task["start_date"]) for task in copies)

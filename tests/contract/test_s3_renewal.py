@@ -131,7 +131,7 @@ def test_a_versioned_bucket_is_mirrored_into_another_and_restored_with_keys_that
     repository = open_state(MemoryStore(), None, place, clock=clock, entropy=os.urandom)
     holder = Holder("here", "1", lambda mark: False)
     read = open_source(policy, **connected(door))
-    done = mirror(repository, policy, read, clock=clock, entropy=os.urandom, holder=holder)
+    done = mirror(repository, policy, read, clock=clock, entropy=os.urandom, holder=holder, work=MemoryStore())
     assert (done.committed.unreadable, done.notes) == (0, {})
     snapshot = repository.snapshot("latest")
     to = connected(door, endpoint_url=door.endpoint_url)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +14,12 @@ from compare import compare_trees
 from mirroring import Nights
 from moraine.errors import CommitRefused, ConfigError, GateRefused
 from moraine.model.policy_mirror import STATE
+from moraine.sources.posix_mirror import PosixMirror
 from moraine.sources.posix_target import PosixTarget
 from moraine.steps.mirror_check import check_mirror
 from moraine.steps.restore import execute_restore
 from moraine.steps.restore_plan import plan_restore
+from moraine.steps.retain import forget
 from nasty import make_nasty_tree, nasty_edit
 from unprivileged import as_nobody, open_directory
 
@@ -82,6 +85,44 @@ def test_an_unchanged_file_is_not_written_again(nights: Nights) -> None:
     assert ((nights.to / "kept").stat().st_ino, (nights.to / "sub/edited").stat().st_ino) == before
     assert done.committed.changed == 1
     assert nights.trashed() == [], "a change of mode puts nothing into the trash"
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Grows by one whenever a mirror as a whole is listed."""
+    found: list[str] = []
+    entries = PosixMirror.entries
+    monkeypatch.setattr(PosixMirror, "entries", lambda self: found.append(self.url) or entries(self))
+    return found
+
+
+def test_an_unchanged_night_looks_at_the_mirror_once(nights: Nights, looks: list[str]) -> None:
+    small_tree(nights.source)
+    nights.night()
+    seen = nights.seen()
+    looks.clear()
+    for _ in range(2):
+        nights.night()
+    assert len(looks) == 2
+    forget(nights.repository, [nights.night().committed.snapshot], clock=nights.clock)
+    assert nights.seen() == seen, "what the first night saw still holds"
+    (nights.to / "stranger").write_text("theirs")
+    assert [nights.night().drift["counts"]["added"] for _ in range(2)] == [1, 0]
+    assert nights.differences() == []
+    assert nights.seen() != seen
+
+
+def test_a_mirror_on_another_disk_is_looked_at_anew(nights: Nights, tmp_path: Path, looks: list[str]) -> None:
+    small_tree(nights.source)
+    nights.night()
+    shutil.copytree(nights.to, tmp_path / "disk", symlinks=True)
+    moved = Nights(nights.source, tmp_path / "disk")
+    moved.clock = nights.clock
+    looks.clear()
+    assert moved.night().drift["moved"]
+    assert len(looks) == 3, "or its inode numbers would never be known"
+    assert not moved.night().drift["moved"]
+    assert len(looks) == 4
 
 
 def drifted(nights: Nights) -> None:

@@ -72,6 +72,7 @@ class Bucket:
             clock=self.clock,
             entropy=os.urandom,
             holder=Holder("host", "1", lambda mark: False),
+            work=MemoryStore(),
         )
 
     def objects(self) -> dict[str, bytes]:

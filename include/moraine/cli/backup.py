@@ -33,7 +33,7 @@ _SOURCE_FLAGS = {
     "exclude_files": ("--exclude-file", "FILE", "a file of such globs"),
     "exclude_if_present": ("--exclude-if-present", "NAME", "leave out directories that hold a file of this name"),
 }
-_WORK_FILES = 16 << 20  # bytes in memory: those of 200,000 files in a first backup, of many more in a later one
+WORK_FILES = 16 << 20  # bytes in memory: those of 200,000 files in a first backup, of many more in a later one
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -103,7 +103,7 @@ def _back_up(
         clock=context.clock,
         entropy=context.entropy,
         holder=this_process(),
-        work=MemoryStore(most=_WORK_FILES),
+        work=MemoryStore(most=WORK_FILES),
         began=began,
         progress=make_progress(context.out),
         ignore_gate=args.allow_change,

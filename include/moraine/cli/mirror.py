@@ -7,7 +7,7 @@ import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from moraine.cli.backup import policy_name
+from moraine.cli.backup import WORK_FILES, policy_name
 from moraine.cli.context import Context
 from moraine.cli.flags import duration
 from moraine.cli.progress import make_progress
@@ -45,6 +45,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
     from moraine.steps.mirror import mirror, open_state
     from moraine.steps.mirror_place import open_mirror
     from moraine.steps.source import open_source
+    from moraine.stores.memory import MemoryStore
 
     address = policy.repository
     source = open_source(policy, environ=context.environ)
@@ -72,6 +73,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
         clock=context.clock,
         entropy=context.entropy,
         holder=this_process(),
+        work=MemoryStore(most=WORK_FILES),
         progress=make_progress(context.out),
         ignore_gate=args.allow_change,
     )

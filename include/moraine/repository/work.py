@@ -17,6 +17,7 @@ from moraine.repository import layout
 from moraine.repository.documents import digest, read_sealed, write_sealed
 from moraine.repository.keys import Entropy, Keyring
 from moraine.repository.tables import read_table, write_table
+from moraine.stores.ahead import remove_all
 from moraine.stores.base import Store
 
 Ref = str  # "<object key>@<digest>"
@@ -81,8 +82,7 @@ class WorkFiles:
 
     def clear(self) -> None:
         """Remove all working files of the session."""
-        for info in list(self._store.list(layout.session_file(self.session, ""))):
-            self._store.delete(info.key)
+        remove_all(self._store, [info.key for info in self._store.list(layout.session_file(self.session, ""))])
 
     def _put(self, key: str, data: bytes) -> Ref:
         self._store.put(key, data)

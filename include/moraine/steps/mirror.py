@@ -48,10 +48,14 @@ def mirror(
     clock: Clock,
     entropy: Entropy,
     holder: Holder,
+    work: Store,
     progress: Progress | None = None,
     ignore_gate: bool = False,
 ) -> Mirrored:
-    """One run, from open to close. One that was killed is taken over; of two at once the later one is refused.
+    """One run, from open to close; working files go to `work` (a memory store will do).
+
+    One that was killed is taken over: what it had brought to the mirror is found there. Of two at once the later one
+    is refused.
 
     Raises:
         Every error of the steps.
@@ -68,13 +72,14 @@ def mirror(
         window=cli_window(repository, policy, clock()),
         clock=clock,
         entropy=entropy,
+        work=work,
         host=holder.host,
         holder=holder.mark,
         progress=progress,
     )
     committed = capture(run, steps_of(policy), ignore_gate=ignore_gate)
     drift = drift_report(run)
-    close_run(repository, run.session.id, clock=clock)
+    close_run(repository, run.session.id, clock=clock, work=work)
     purged = retain_any(repository, policy, clock=clock).purged
     return _mirrored(committed, drift, settled(repository, committed.snapshot), purged)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +18,7 @@ from moraine.errors import GateRefused
 from moraine.model import compute as pc
 from moraine.model.entry import Kind, State, join_path
 from moraine.model.schemas import INVENTORY
+from moraine.model.window import format_time
 from moraine.steps.diff import Diffed, diff_entries
 from moraine.steps.gate import Gated, gate_changes
 from moraine.steps.list import Listed
@@ -34,7 +36,7 @@ def diff_mirror(run: Run, listed: Sequence[Listed]) -> Diffed:
         Errors of `diff_entries`.
     """
     assert run.mirror
-    drift = Drift()
+    drift = Drift(at=format_time(run.clock()))
     found = run.work.save_pieces(
         run.unique("drift-rows"),
         ((0, table) for table in find_drift(run.repository, run.mirror, run.session.parent, drift)),
@@ -50,10 +52,10 @@ def diff_mirror(run: Run, listed: Sequence[Listed]) -> Diffed:
     return replace(diffed, counts=counts)
 
 
-def drift_report(run: Run) -> dict[str, object]:
+def drift_report(run: Run) -> dict[str, Any]:
     """What the last `diff` of this session found; see `Drift.to_dict`."""
     names = run.work.list(_REPORT)
-    return dict(run.work.read_json(names[-1])) if names else Drift().to_dict()
+    return Drift().to_dict() | (run.work.read_json(names[-1]) if names else {})
 
 
 def gate_mirror(run: Run, diffed: Diffed) -> Gated:

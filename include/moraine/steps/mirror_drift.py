@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import field
+from dataclasses import asdict, field
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from moraine.repository.documents import digest
 from moraine.repository.repository import Repository
 from moraine.repository.tables import read_table, write_table
 from moraine.sources.mirror import Mirror
+from moraine.stores.ahead import remove_all
 
 NAMED = 1000  # entries that a report names
 WORDS = ("missing", "added", "changed", "attributes")
@@ -36,12 +37,18 @@ _ATTRIBUTES = ("mode", "uid", "gid")
 
 @dataclass(slots=True)
 class Drift:
-    """What was found; `ours` are entries that a run which did not come to its end had been about to change."""
+    """What was found by a look at the mirror that began `at` a time.
+
+    `ours` are entries that a run which did not come to its end had been about to change; `moved`: the mirror was copied
+    to where it is now, so its inode numbers say nothing.
+    """
 
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(WORDS, 0))
     named: list[dict[str, str]] = field(default_factory=list)  # path, what
     ours: int = 0
     entries: int = 0  # that the mirror should have
+    moved: bool = False
+    at: str = ""
 
     @property
     def total(self) -> int:
@@ -50,31 +57,29 @@ class Drift:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form."""
-        return {"counts": self.counts, "named": self.named, "ours": self.ours, "entries": self.entries}
+        return asdict(self)
 
 
-def recorded(repository: Repository, snapshot: str | None) -> Iterator[pa.Table] | None:
-    """The mirror as the run of a snapshot left it (INVENTORY rows in order); None where nothing says so."""
+def last_seen(repository: Repository, snapshot: str | None) -> dict[str, Any] | None:
+    """What the run of a snapshot saw of the mirror (`mirror_settle.Evidence`); None where nothing says so."""
     if snapshot is None or snapshot not in repository.state.snapshots:
         return None
-    for evidence in repository.snapshot(snapshot).evidence:
-        if "mirror" in evidence:
-            return (_load(repository, piece) for piece in evidence["mirror"])
-    return None
+    return next((seen for seen in repository.snapshot(snapshot).evidence if "mirror" in seen), None)
 
 
 def find_drift(repository: Repository, mirror: Mirror, snapshot: str | None, drift: Drift) -> Iterator[pa.Table]:
     """Rows (DRIFT, in order) of what differs from how the run of `snapshot` left it; `drift` is filled on the way."""
-    before = recorded(repository, snapshot)
-    if before is None:
+    seen = last_seen(repository, snapshot)
+    if seen is None:
         return
+    before = (_load(repository, piece) for piece in seen["mirror"])
     ours = Cursor(_pending(repository))
-    moved: bool | None = None
+    first = True
     for found, known in aligned(Cursor(_tables(mirror)), Cursor(before)):
         drift.entries += known.num_rows if known is not None else 0
-        if moved is None:
-            moved = _is_another(found, known)
-        table = _differences(found, known, moved)
+        if first:
+            drift.moved, first = _is_another(found, known), False
+        table = _differences(found, known, drift.moved)
         if table.num_rows:
             _count(table, ours, drift)
             yield table
@@ -100,14 +105,18 @@ def save_seen(repository: Repository, session: str, name: str, tables: Iterator[
 
 
 def sweep_seen(repository: Repository, policy: str) -> None:
-    """Remove the listings and notes of sessions that are over; those of the newest snapshot stay."""
+    """Remove the listings and notes of sessions that are over; those that the newest snapshot names stay."""
+    found = [info.key for info in repository.store.list(layout.MIRROR)]
+    over = [key for key in found if _session(key) not in repository.state.sessions]
     live = repository.state.live(policy)
-    newest = max(live, key=lambda s: (s.window.end, s.captured_at)).session if live else None
-    for info in list(repository.store.list(layout.MIRROR)):
-        session, _, name = info.key.removeprefix(layout.MIRROR).partition("/")
-        if session in repository.state.sessions or (session == newest and name.startswith("seen-")):
-            continue
-        repository.store.delete(info.key)
+    newest = max(live, key=lambda s: (s.window.end, s.captured_at)).id if live else None
+    seen = last_seen(repository, newest) if over else None
+    kept = {piece["key"] for piece in seen["mirror"]} if seen else set()
+    remove_all(repository.store, [key for key in over if key not in kept])
+
+
+def _session(key: str) -> str:
+    return key.removeprefix(layout.MIRROR).partition("/")[0]
 
 
 def rows_through(cursor: Cursor, key: bytes) -> pa.Table | None:

@@ -28,7 +28,8 @@ from moraine.steps.commit import Committed, commit, require_newest
 from moraine.steps.commit_rows import Tally, final_rows
 from moraine.steps.diff import Diffed
 from moraine.steps.list import PIECE_ROWS
-from moraine.steps.mirror_drift import holdable, save_seen
+from moraine.steps.mirror_diff import drift_report
+from moraine.steps.mirror_drift import holdable, last_seen, save_seen
 from moraine.steps.restore_rows import Window
 from moraine.steps.run import Run
 
@@ -75,6 +76,9 @@ def settle_mirror(run: Run, diffed: Diffed, outcomes: Sequence[Ref]) -> Evidence
     run.repository.log.refresh()
     run.repository.state.require_open(run.session.id, run.session.attempt)
     require_newest(run, run.repository.state)
+    if (before := _left_as_it_was(run, diffed)) is not None:
+        run.progress.finish("settle")
+        return before
     copied = {doc["shard"]: doc for doc in map(run.work.load_json, outcomes)}
     trash = trash_name(run.session.opened_at, run.session.id, run.session.attempt)
     work = _Settling(run, run.mirror, diffed, copied, Evidence(format_time(run.clock()), trash=trash))
@@ -87,6 +91,16 @@ def settle_mirror(run: Run, diffed: Diffed, outcomes: Sequence[Ref]) -> Evidence
     _add(work.evidence, notes.counts, Notes.to_list(notes))
     run.progress.finish("settle")
     return work.evidence
+
+
+def _left_as_it_was(run: Run, diffed: Diffed) -> Evidence | None:
+    """What the run before saw, where `diff` has just found all of it again and nothing is to be done; else None."""
+    drift = drift_report(run)
+    looked = drift["at"] and not (drift["ours"] or drift["moved"] or any(drift["counts"].values()))
+    seen = last_seen(run.repository, run.session.parent) if looked and not diffed.counts["changes"] else None
+    if seen is None or seen["differing"]:  # what the mirror could not take before is tried again
+        return None
+    return Evidence(drift["at"], entries=seen["entries"], only_listed=seen["only_listed"], mirror=seen["mirror"])
 
 
 def _add(evidence: Evidence, counts: dict[str, int], named: list[dict[str, str]]) -> None:

@@ -11,6 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
 
 from moraine.stores.base import Store
@@ -60,3 +61,9 @@ def gather(store: Store, calls: Iterable[Callable[[], T]]) -> Iterator[T]:
                 yield found
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def remove_all(store: Store, keys: Iterable[str]) -> None:
+    """Delete objects, side by side where the store is far away. Raises what `delete` raises; some may be gone then."""
+    for _ in gather(store, (partial(store.delete, key) for key in keys)):
+        pass
