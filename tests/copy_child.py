@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from memory import own_peak
 from moraine.repository import unlock
 from moraine.sources.posix import PosixSource
 from moraine.sources.posix_reader import PosixFile
@@ -41,8 +41,7 @@ def main(given: dict[str, Any]) -> None:
         entropy=os.urandom,
     )
     copied = [copy.copy_shard(run, given["changes"], shard).outcome for shard in given["shards"]]
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
-    Path(given["out"]).write_text(json.dumps({"outcomes": copied, "peak": peak}))
+    Path(given["out"]).write_text(json.dumps({"outcomes": copied, "peak": own_peak()}))
 
 
 def _count_reads(fd: int) -> None:
