@@ -7,7 +7,9 @@ library's own shape. It must not know manifests, snapshots or repositories: call
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import field
 from pathlib import Path
@@ -175,9 +177,22 @@ class Judge:
 
 
 def _import_library() -> Any:
+    _import_when_used("scipy", "stats")  # for two rare expectations; a third of the library's time to load
     import great_expectations
 
     return great_expectations
+
+
+def _import_when_used(package: str, name: str) -> None:
+    """Have a module loaded when something in it is first used, and not when it is first imported."""
+    full = f"{package}.{name}"
+    spec = None if full in sys.modules else importlib.util.find_spec(full)
+    if spec is None or spec.loader is None:
+        return
+    spec.loader = importlib.util.LazyLoader(spec.loader)
+    module = sys.modules[full] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    setattr(sys.modules[package], name, module)  # where `from package import name` looks before it would be loaded
 
 
 def _silent_context(gx: Any) -> Any:
