@@ -18,7 +18,7 @@ from bench import workload
 from peers import Tool
 from servers import CREDENTIALS
 from slow_server import Counts
-from through_s3 import METHODS, far_away, timed
+from through_s3 import METHODS, far_away, persistently, timed
 
 
 def main() -> None:
@@ -39,8 +39,7 @@ def nights(tools: list[Tool], counts: Counts, tree: Path) -> None:
         if stage == "night":
             workload("night", tree, 1)
         for tool in tools if number % 2 else reversed(tools):
-            counts.take()
-            wall, cpu, peak = timed(tool, stage, tree)
+            wall, cpu, peak = persistently(lambda tool=tool, stage=stage: counted(tool, stage, tree, counts))
             met = counts.take()
             requests = sum(met[method] for method in METHODS)
             sizes = f"{peak:.0f} MiB, {met['sent'] / 1e6:.2f} MB up, {met['received'] / 1e6:.2f} down"
@@ -48,6 +47,12 @@ def nights(tools: list[Tool], counts: Counts, tree: Path) -> None:
                 f"{stage:10} {tool.name:8} {wall:7.2f} s, CPU {cpu:6.2f} s, {requests:6} requests; peak {sizes}",
                 flush=True,
             )
+
+
+def counted(tool: Tool, stage: str, tree: Path, counts: Counts) -> tuple[float, float, int]:
+    """As `timed`; what was counted before does not count."""
+    counts.take()
+    return timed(tool, stage, tree)
 
 
 def syncing(tree: Path, endpoint_url: str) -> list[Tool]:

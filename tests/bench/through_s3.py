@@ -16,15 +16,19 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from bench import compare, run, workload
 from peers import Tool, found
 from servers import CREDENTIALS, running
 from slow_server import Counts, slow
+
+T = TypeVar("T")
 
 LAKE = 200 / 1500  # of the whole workload
 SMALL = 5_000 / 50_000
@@ -70,7 +74,7 @@ def measure(tools: list[Tool], counts: Counts, folder: Path) -> None:
     tree, out = folder / "tree", folder / "out"
     gib = sum(path.stat().st_size for path in tree.rglob("*") if path.is_file()) / (1 << 30)
     for tool in tools:
-        made(tool, folder)
+        persistently(partial(run, tool, tool.init, folder))
     store = f"delay {counts.delay} s, {counts.refused:.0%} refused, {counts.rate / 1e6:g} MB/s each"
     print(f"a tree of {gib:.3f} GiB; {store}")
     for number, stage in enumerate(STAGES):
@@ -95,12 +99,12 @@ def measure(tools: list[Tool], counts: Counts, folder: Path) -> None:
                 shutil.rmtree(out)
 
 
-def made(tool: Tool, folder: Path) -> None:
-    """Make the repository; versitygw now and then accepts two of eight puts of a key, and Moraine refuses it then."""
-    for _ in range(5):
+def persistently(make: Callable[[], T]) -> T:
+    """Make a repository; versitygw now and then accepts two of eight puts of a key, and Moraine refuses it then."""
+    for _ in range(20):
         with suppress(SystemExit):
-            return run(tool, tool.init, folder)
-    return run(tool, tool.init, folder)
+            return make()
+    return make()
 
 
 def timed(tool: Tool, stage: str, folder: Path) -> tuple[float, float, int]:
