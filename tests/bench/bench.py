@@ -7,7 +7,8 @@
 Every number is of a whole process, from start to exit, by the kernel's account of it and its children. Each round
 begins with empty repositories, and the order of the tools is drawn anew for every stage, so that drift of the machine
 hits all alike. Before each the machine is left alone until it is idle; then everything is done twice in a row, from the
-same repository, and the second time counts. FOLDER should be a fresh file system with room for eight times the data:
+same repository, and the second time counts; what leaves a repository as it is (restore, check) is done twice more, and
+counts each time. FOLDER should be a fresh file system with room for eight times the data:
 where many files were just deleted, making new ones is slow for everybody.
 """
 
@@ -29,6 +30,7 @@ from peers import Tool, found
 WORKLOADS = ("small files", "data lake", "one large file")
 BACKUPS = ("first", "unchanged", "night")
 STAGES = (*BACKUPS, "restore", "check")
+REPEATS = 3  # of what leaves a repository as it is
 QUICK = 0.1
 IDLE = 0.97  # of all cores, when nothing else runs
 WATCHED = 2.5  # seconds that it has to last: Linux begins to give back what was freed two seconds afterwards
@@ -84,16 +86,16 @@ def measured(work: str, number: int, tools: list[Tool], source: Path, folder: Pa
         if stage == "night":
             workload("night", tree, 1 + number)
         for tool in random.Random(len(STAGES) * number + place).sample(tools, len(tools)):
-            if stage == "restore":
-                out.mkdir()
             home = folder / "homes" / tool.name
             warm_up(tool, stage, tree, out, home)
-            os.sync()
-            samples.append(timed(work, stage, tool, tree if stage != "restore" else out, home))
-            print(samples[-1].line(), file=sys.stderr, flush=True)
-            if stage == "restore":
-                compare(tool, tree, out)
-                shutil.rmtree(out)
+            for _ in range(1 if stage in BACKUPS else REPEATS):
+                empty(out)
+                os.sync()
+                samples.append(timed(work, stage, tool, tree if stage != "restore" else out, home))
+                print(samples[-1].line(), file=sys.stderr, flush=True)
+                if stage == "restore":
+                    compare(tool, tree, out)
+            shutil.rmtree(out)
     shutil.rmtree(tree)
     return samples
 
@@ -127,6 +129,7 @@ def warm_up(tool: Tool, stage: str, tree: Path, out: Path, home: Path) -> None:
     """
     kept, used = home.with_name("kept"), home.with_name("used")
     shutil.rmtree(used, ignore_errors=True)
+    empty(out)
     if stage in BACKUPS:
         shutil.copytree(home, kept)
     settle()
@@ -136,9 +139,12 @@ def warm_up(tool: Tool, stage: str, tree: Path, out: Path, home: Path) -> None:
         kept.rename(home)
     if stage == "first":  # its memory is what the second time needs; a night is only disturbed by giving back so much
         shutil.rmtree(used)
-    elif stage == "restore":
-        shutil.rmtree(out)
-        out.mkdir()
+
+
+def empty(folder: Path) -> None:
+    """Make a folder, or make it anew."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
 
 
 def command(tool: Tool, stage: str) -> list[str]:
