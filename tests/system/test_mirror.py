@@ -96,7 +96,9 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return found
 
 
-def test_an_unchanged_night_looks_at_the_mirror_once(nights: Nights, looks: list[str]) -> None:
+@pytest.mark.parametrize("rehash", [0.0, 1.0])
+def test_an_unchanged_night_looks_at_the_mirror_once(nights: Nights, looks: list[str], rehash: float) -> None:
+    nights.policy = replace(nights.policy, rehash=rehash)
     small_tree(nights.source)
     nights.night()
     seen = nights.seen()
@@ -110,6 +112,21 @@ def test_an_unchanged_night_looks_at_the_mirror_once(nights: Nights, looks: list
     assert [nights.night().drift["counts"]["added"] for _ in range(2)] == [1, 0]
     assert nights.differences() == []
     assert nights.seen() != seen
+
+
+def test_a_sample_that_finds_another_content_is_looked_after(nights: Nights, looks: list[str]) -> None:
+    compared = replace(nights.policy.source, compare=replace(nights.policy.source.compare, ctime=False))
+    nights.policy = replace(nights.policy, rehash=1.0, source=compared)
+    small_tree(nights.source)
+    nights.night()
+    kept = nights.source / "kept"
+    before = kept.stat()
+    kept.write_text(kept.read_text().upper())
+    os.utime(kept, ns=(before.st_atime_ns, before.st_mtime_ns))  # size and time as before
+    looks.clear()
+    nights.night()
+    assert (nights.to / "kept").read_bytes() == kept.read_bytes()
+    assert len(looks) == 3
 
 
 def test_a_mirror_on_another_disk_is_looked_at_anew(nights: Nights, tmp_path: Path, looks: list[str]) -> None:

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from moraine.engine.rows import Cursor, aligned, match, rechunk
 from moraine.errors import DamagedObject
-from moraine.model.entry import Kind, State, display_path, join_path
+from moraine.model.entry import Kind, Op, State, display_path, join_path
 from moraine.model.record import dataclass
 from moraine.model.schemas import INVENTORY
 from moraine.model.window import format_time
@@ -35,6 +35,7 @@ from moraine.steps.run import Run
 
 _SEEN = ("kind", "mode", "uid", "gid", "mtime", "mtime_ns")
 _NAMED = 20
+_TOUCHED = ("added_bytes", "silent", "racy", "vanished", "denied")  # totals of a shard
 
 
 @dataclass(slots=True)
@@ -76,10 +77,10 @@ def settle_mirror(run: Run, diffed: Diffed, outcomes: Sequence[Ref]) -> Evidence
     run.repository.log.refresh()
     run.repository.state.require_open(run.session.id, run.session.attempt)
     require_newest(run, run.repository.state)
-    if (before := _left_as_it_was(run, diffed)) is not None:
+    copied = {doc["shard"]: doc for doc in map(run.work.load_json, outcomes)}
+    if not _anything_done(diffed, copied) and (before := _left_as_it_was(run)) is not None:
         run.progress.finish("settle")
         return before
-    copied = {doc["shard"]: doc for doc in map(run.work.load_json, outcomes)}
     trash = trash_name(run.session.opened_at, run.session.id, run.session.attempt)
     work = _Settling(run, run.mirror, diffed, copied, Evidence(format_time(run.clock()), trash=trash))
     with run.mirror.writer(trash, run.unique(run.session.id)) as writer:
@@ -93,11 +94,17 @@ def settle_mirror(run: Run, diffed: Diffed, outcomes: Sequence[Ref]) -> Evidence
     return work.evidence
 
 
-def _left_as_it_was(run: Run, diffed: Diffed) -> Evidence | None:
-    """What the run before saw, where `diff` has just found all of it again and nothing is to be done; else None."""
+def _anything_done(diffed: Diffed, copied: dict[int, Any]) -> bool:
+    """Whether the mirror may be another than before; a sample that was read again in the source does not change it."""
+    touched = any(doc["totals"][name] for doc in copied.values() for name in _TOUCHED)
+    return touched or diffed.counts["changes"] > diffed.counts[Op.REHASH.name.lower()]
+
+
+def _left_as_it_was(run: Run) -> Evidence | None:
+    """What the run before saw, where `diff` has just found all of it again; else None."""
     drift = drift_report(run)
     looked = drift["at"] and not (drift["ours"] or drift["moved"] or any(drift["counts"].values()))
-    seen = last_seen(run.repository, run.session.parent) if looked and not diffed.counts["changes"] else None
+    seen = last_seen(run.repository, run.session.parent) if looked else None
     if seen is None or seen["differing"]:  # what the mirror could not take before is tried again
         return None
     return Evidence(drift["at"], entries=seen["entries"], only_listed=seen["only_listed"], mirror=seen["mirror"])
