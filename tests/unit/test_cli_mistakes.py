@@ -185,7 +185,7 @@ def test_stopped_by_a_signal(line: Line, number: signal.Signals) -> None:
     wait_for(lambda: len(list((line.repo / "log").iterdir())) > before)  # the session is open
     process.send_signal(number)
     _, err = process.communicate(timeout=30)
-    assert process.returncode == 130
+    assert process.returncode == 130, err
     assert err.splitlines()[-1].startswith("cancelled: ")
     assert "Traceback" not in err
     assert len(line.json("snapshots")) == 1
