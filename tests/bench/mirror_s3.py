@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 
 from bench import workload
@@ -39,7 +40,8 @@ def nights(tools: list[Tool], counts: Counts, tree: Path) -> None:
         if stage == "night":
             workload("night", tree, 1)
         for tool in tools if number % 2 else reversed(tools):
-            wall, cpu, peak = persistently(lambda tool=tool, stage=stage: counted(tool, stage, tree, counts))
+            once = partial(counted, tool, stage, tree, counts)
+            wall, cpu, peak = persistently(once) if stage == "first" else once()
             met = counts.take()
             requests = sum(met[method] for method in METHODS)
             sizes = f"{peak:.0f} MiB, {met['sent'] / 1e6:.2f} MB up, {met['received'] / 1e6:.2f} down"

@@ -18,6 +18,7 @@ from moraine.steps.close import close_run
 from moraine.steps.commit import Committed
 from moraine.steps.init import init_repository
 from moraine.steps.mirror_diff import drift_report
+from moraine.steps.mirror_drift import last_seen
 from moraine.steps.mirror_verify import retain_any
 from moraine.steps.night import capture
 from moraine.steps.open import open_run
@@ -81,7 +82,9 @@ def mirror(
     drift = drift_report(run)
     close_run(repository, run.session.id, clock=clock, work=work)
     purged = retain_any(repository, policy, clock=clock).purged
-    return _mirrored(committed, drift, settled(repository, committed.snapshot), purged)
+    seen = last_seen(repository, committed.snapshot)
+    assert seen
+    return _mirrored(committed, drift, seen, purged)
 
 
 def _mirrored(committed: Committed, drift: dict[str, Any], seen: dict[str, Any], purged: list[str]) -> Mirrored:
@@ -95,11 +98,6 @@ def _mirrored(committed: Committed, drift: dict[str, Any], seen: dict[str, Any],
         purged,
         committed.exit_code,
     )
-
-
-def settled(repository: Repository, snapshot: str) -> dict[str, Any]:
-    """What the run of a snapshot saw of the mirror; see `mirror_settle.Evidence`."""
-    return next(item for item in repository.snapshot(snapshot).evidence if "mirror" in item)
 
 
 def open_state(

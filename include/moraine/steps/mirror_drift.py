@@ -50,11 +50,6 @@ class Drift:
     moved: bool = False
     at: str = ""
 
-    @property
-    def total(self) -> int:
-        """Entries that somebody else has changed."""
-        return sum(self.counts.values())
-
     def to_dict(self) -> dict[str, Any]:
         """JSON form."""
         return asdict(self)
