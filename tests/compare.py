@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import shutil
 import stat
 import subprocess
 from collections import defaultdict
@@ -57,7 +58,12 @@ def compare_trees(a: str | Path, b: str | Path, *, owners: bool = True) -> list[
 
 
 def rsync_differences(a: str | Path, b: str | Path, *, exclude: Sequence[str] = ()) -> list[str]:
-    """What rsync would change in `b` to make it `a`: a second opinion. It cannot look at paths beyond PATH_MAX."""
+    """What rsync would change in `b` to make it `a`: a second opinion, where it is installed.
+
+    It cannot look at paths beyond PATH_MAX.
+    """
+    if not shutil.which("rsync"):
+        return []
     command = ["rsync", "-aHAXn", "--checksum", "--delete", "--itemize-changes", "--modify-window=-1"]
     command += [f"--exclude={pattern}" for pattern in exclude] + [f"{a}/", f"{b}/"]
     done = subprocess.run(command, capture_output=True, check=False)

@@ -188,14 +188,14 @@ def _attributes(top: Path) -> None:
                 os.setxattr(path, attribute, value)
     with _if_it_can():
         os.setxattr(top / "big", "user.big", fill(3072, 1))
-    acl = _acl((1, 6, -1), (2, 4, 12345), (4, 5, -1), (8, 6, 54321), (16, 6, -1), (32, 0, -1))
+    acl = access_list((1, 6, -1), (2, 4, 12345), (4, 5, -1), (8, 6, 54321), (16, 6, -1), (32, 0, -1))
     for path, name in ((top / "several", "access"), (top / "directory", "access"), (top / "directory", "default")):
         with _if_it_can():
             os.setxattr(path, f"system.posix_acl_{name}", acl)
 
 
-def _acl(*entries: tuple[int, int, int]) -> bytes:
-    """(tag, permissions, id) as the kernel has them in an attribute."""
+def access_list(*entries: tuple[int, int, int]) -> bytes:
+    """POSIX entries of (tag, permissions, id) as the kernel has them in an attribute."""
     return struct.pack("<I", 2) + b"".join(
         struct.pack("<HHI", tag, mode, who & 0xFFFFFFFF) for tag, mode, who in entries
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -107,12 +106,11 @@ def require_equal(repository: Repository, snapshot: str, expected: Path, out: Pa
     unreadable = {warning["path"] for warning in restored.warnings if warning["code"] == "not-captured"}
     differences = [line for line in compare_trees(expected, out) if line.partition(":")[0] not in unreadable]
     assert differences == []
-    if shutil.which("rsync"):
-        lines = rsync_differences(expected, out, exclude=["/deep"])  # beyond the path length rsync can do
-        if unreadable:  # rsync may not read it either, and says so; only what it would change counts then
-            lines = [line for line in lines if re.match(r"[<>ch.*][fdLDS]|\*deleting", line)]
-        left = [line for line in lines if not any(path in line for path in unreadable)]
-        assert left == [], left
+    lines = rsync_differences(expected, out, exclude=["/deep"])  # beyond the path length rsync can do
+    if unreadable:  # rsync may not read it either, and says so; only what it would change counts then
+        lines = [line for line in lines if re.match(r"[<>ch.*][fdLDS]|\*deleting", line)]
+    left = [line for line in lines if not any(path in line for path in unreadable)]
+    assert left == [], left
 
 
 if __name__ == "__main__":

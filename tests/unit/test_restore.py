@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +18,7 @@ from moraine.errors import ConfigError, RestoreError
 from moraine.steps import restore as restore_step
 from moraine.steps.restore import execute_restore
 from moraine.steps.restore_plan import RestorePlan, plan_restore
-from nasty import make_nasty_tree, nasty_edit
+from nasty import access_list, make_nasty_tree, nasty_edit
 from restoring import NOBODY, Forged, World, allow, make_simple, mounted, tree
 from rows import paths
 
@@ -283,9 +282,11 @@ class TestOwners:
 
     def test_inherited_access_lists_do_not_stay(self, simple: World) -> None:
         simple.out.mkdir()
-        done = subprocess.run(["setfacl", "-d", "-m", "u:12345:rwx", simple.out], check=False, capture_output=True)
-        if done.returncode:
-            pytest.skip("no access control lists here")
+        inherited = access_list((1, 7, -1), (2, 7, 12345), (4, 5, -1), (16, 7, -1), (32, 5, -1))
+        try:
+            os.setxattr(simple.out, "system.posix_acl_default", inherited)
+        except OSError as error:
+            pytest.skip(f"no access control lists here: {error}")
         (simple.out / "keep").touch()
         simple.restore()
         (simple.out / "keep").unlink()
