@@ -5,12 +5,15 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
+import signal
 import sys
 
 # What is loaded at the start stays: looking through it for garbage takes a tenth of a short command's time.
 # `Context.loaded` lets the collector begin, in every verb that opens a repository.
 if __name__ == "__main__":
     gc.disable()
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing has begun that `main` would have to end in good order
 
 # Buffers come and go in large pieces here. Arrow's own pool, and the arenas that the C library opens for every thread,
 # keep 50 and 90 MB of them for later, at no gain in speed. Both look at this once: Arrow when it is loaded.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -67,6 +68,21 @@ def test_the_probe_is_short(tmp_path: Path) -> None:
     probe_store(store, os.urandom)
     assert sum(call.verb == "put" for call in store.calls) == 12  # each takes two syncs, which is what costs
     assert len(store.calls) < 30
+
+
+def test_a_race_that_is_not_begun_by_all_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    start, begun = threading.Thread.start, list[threading.Thread]()
+
+    def scarce(thread: threading.Thread) -> None:
+        if len(begun) == 2:
+            raise RuntimeError("can't start new thread")
+        begun.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", scarce)
+    with pytest.raises(RuntimeError, match="new thread"):
+        probe_store(MemoryStore(), os.urandom)
+    assert not any(thread.is_alive() for thread in begun)
 
 
 def test_the_probe_lives_with_denied_deletes() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from command_line import Line
+from moraine import interrupts
 from moraine.repository import key_slots
 from report_world import World
 
@@ -21,9 +22,10 @@ def bare(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.
         if name.startswith(("MORAINE_", "AWS_")):
             monkeypatch.delenv(name)
     monkeypatch.setitem(key_slots.SCRYPT, "n", 1 << 4)
-    handler = signal.getsignal(signal.SIGTERM)
+    handlers = {number: signal.getsignal(number) for number in interrupts.SIGNALS}
     yield Line(tmp_path, capfd)
-    signal.signal(signal.SIGTERM, handler)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture

@@ -193,6 +193,21 @@ def test_stopped_by_a_signal(line: Line, number: signal.Signals) -> None:
     assert len(line.json("snapshots")) == 2
 
 
+@pytest.mark.parametrize("made_of", [True, False])
+def test_an_error_of_an_interrupt(line: Line, monkeypatch: pytest.MonkeyPatch, made_of: bool) -> None:
+    """What comes up while an interrupt is on its way, or what a library makes of one, is not what has happened."""
+
+    def run(args: object, context: object) -> int:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as error:
+            raise OSError(9, "Bad file descriptor") from (error if made_of else None)
+
+    monkeypatch.setattr("moraine.cli.snapshots.run", run)
+    line("snapshots", code=130)
+    assert line.err.startswith("cancelled: ")
+
+
 def wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:
     end = time.monotonic() + seconds
     while not condition():

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -268,6 +269,25 @@ class TestTrouble:
         def act() -> None:
             signal.signal(signal.SIGINT, signal.default_int_handler)
             wide.restore(verify=False, progress=At(number, call))
+
+        assert in_session(act) == 130
+        self.goes_on(wide)
+
+    def test_ctrl_c_while_an_ended_process_is_waited_for(self, wide: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        def act() -> None:
+            wait, calls = os.waitpid, count()
+
+            def interrupted(child: int, options: int) -> tuple[int, int]:
+                if next(calls) == 0:
+                    raise KeyboardInterrupt
+                return wait(child, options)
+
+            monkeypatch.setattr(os, "waitpid", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                wide.restore(verify=False)
+            with suppress(ChildProcessError):  # as there is nobody
+                os._exit(wait(-1, os.WNOHANG) and 1)
+            raise KeyboardInterrupt
 
         assert in_session(act) == 130
         self.goes_on(wide)

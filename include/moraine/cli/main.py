@@ -6,9 +6,8 @@ import argparse
 import signal
 import sys
 from collections.abc import Sequence
-from types import FrameType
-from typing import NoReturn
 
+from moraine import interrupts
 from moraine.cli.context import Context
 from moraine.cli.output import Output, OutputClosed
 from moraine.cli.parser import parse, verb_module
@@ -24,10 +23,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         args = parse(sys.argv[1:] if arguments is None else arguments, sys.stderr)
     except SystemExit as error:
         return int(error.code or 0)
-    except KeyboardInterrupt:
-        return Cancelled.exit_code
     out = Output.standard(as_json=args.json, quiet=args.quiet, verbose=args.verbose)
-    signal.signal(signal.SIGTERM, _interrupt)
+    interrupts.heed(signal.SIGTERM)
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # which it is for a shell's job in the background
+        interrupts.heed(signal.SIGINT)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a parent that ignores it hands that down: nothing could be awaited
     try:
         code = verb_module(args.verb).run(args, Context(out))
@@ -38,10 +37,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return CLOSED
     except KeyboardInterrupt:
         return _stopped(args, out)
-    except MoraineError as error:
-        return _failed(args, out, error)
     except Exception as error:  # the last line of defence: whatever it is, the user gets one line and a code
-        return _failed(args, out, _unexpected(error))
+        if _of_an_interrupt(error):
+            return _stopped(args, out)
+        return _failed(args, out, error if isinstance(error, MoraineError) else _unexpected(error))
 
 
 class InternalError(MoraineError):
@@ -49,6 +48,13 @@ class InternalError(MoraineError):
 
     code = "internal"
     exit_code = INTERNAL
+
+
+def _of_an_interrupt(error: BaseException | None) -> bool:
+    """Whether it came up while an interrupt was on its way, or was made of one."""
+    while error and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _unexpected(error: Exception) -> MoraineError:
@@ -67,10 +73,6 @@ def _failed(args: argparse.Namespace, out: Output, error: MoraineError) -> int:
 
 
 def _stopped(args: argparse.Namespace, out: Output) -> int:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    interrupts.disregard()
     error = Cancelled("stopped by a signal", hint="a backup or restore goes on where it was when it is run again")
     return _failed(args, out, error)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt

@@ -3,11 +3,16 @@
 The first `pyarrow.array` of a process looks whether pandas is there by importing it: 0.7 s and 100 MB for nothing, as
 no data path here uses it. Import this module before making arrays. Frames and series still convert, since pyarrow
 looks again when it meets one; only lists of pandas' own scalars are no longer understood.
+
+It also loads dateutil, and takes whatever is raised meanwhile for "not there", interrupts too. So that is loaded here,
+where an interrupt is not lost.
 """
 
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
+from importlib import import_module
 from typing import Any
 
 import pyarrow as pa
@@ -35,4 +40,6 @@ def _look_once_without_pandas() -> None:
         sys.meta_path.remove(finder)
 
 
+with suppress(ImportError):
+    import_module("dateutil.relativedelta")
 _look_once_without_pandas()

@@ -47,11 +47,10 @@ class Descent:
 
     def close(self) -> None:
         """Close all directories; closing twice is fine."""
-        for fd in self._fds:
+        fds, self._fds, self._names = self._fds, [-1], []
+        for fd in fds:
             if fd >= 0:
                 os.close(fd)
-        self._fds = [-1]
-        self._names = []
 
     def _common(self, names: list[bytes]) -> int:
         for depth, (new, old) in enumerate(zip(names, self._names, strict=False)):
@@ -60,10 +59,10 @@ class Descent:
         return min(len(names), len(self._names))
 
     def _leave(self, level: int) -> None:
-        for fd in self._fds[level + 1 :]:
-            if fd >= 0:
+        del self._names[level:]
+        while len(self._fds) > level + 1:
+            if (fd := self._fds.pop()) >= 0:  # forgotten, then closed: an interrupt in between must not close it twice
                 os.close(fd)
-        del self._fds[level + 1 :], self._names[level:]
 
     def _step(self, depth: int, name: bytes) -> None:
         """Open the directory `name` below the one at `depth`."""
@@ -74,8 +73,8 @@ class Descent:
             self._names.append(name)
             self._fds.append(fd)
         if (old := depth + 1 - KEPT) > 0 and self._fds[old] >= 0:
-            os.close(self._fds[old])
-            self._fds[old] = -1
+            fd, self._fds[old] = self._fds[old], -1
+            os.close(fd)
 
     def _open(self, name: bytes, parent: int | None) -> int:
         flags = self._flags if parent is not None else self._flags & ~os.O_NOFOLLOW

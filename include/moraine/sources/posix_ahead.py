@@ -17,6 +17,7 @@ from contextlib import suppress
 from struct import Struct
 from typing import IO, Any
 
+from moraine import interrupts
 from moraine.errors import SourceError
 from moraine.sources.forked import settle_in
 from moraine.sources.posix_rows import PackedRows
@@ -24,7 +25,6 @@ from moraine.sources.posix_walk import Walk
 
 _HEAD = Struct("<cQ")  # what follows, and its length in bytes
 _ROWS, _ERROR, _END = b"R", b"E", b"."
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class WalkAhead:
@@ -63,7 +63,9 @@ def walk_ahead(open_walk: Callable[[], Walk]) -> WalkAhead | None:
     if threading.active_count() > 1:
         return None
     ahead = None
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # until the process knows what to do with them
+    before = signal.pthread_sigmask(
+        signal.SIG_BLOCK, interrupts.SIGNALS
+    )  # until the process knows what to do with them
     try:
         with suppress(OSError):
             ahead = _fork(open_walk, before)

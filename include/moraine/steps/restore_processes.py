@@ -13,11 +13,12 @@ import signal
 import threading
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from multiprocessing.connection import Connection, Pipe, wait
-from types import FrameType
 from typing import Any, NoReturn
 
+from moraine import interrupts
 from moraine.errors import RestoreError
 from moraine.model.progress import Progress
 from moraine.model.record import dataclass
@@ -29,8 +30,6 @@ from moraine.stores.local import LocalStore
 from moraine.stores.memory import MemoryStore
 
 Part = Callable[[Progress], None]
-
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +89,7 @@ def in_processes(parts: Sequence[Part], writer: PosixWriter, progress: Progress)
 def _start(part: Part, writer: PosixWriter, running: dict[Connection, int]) -> bool:
     """Fork a process for a part; False where the system has no room for one more."""
     parent = os.getpid()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # until the process is known and knows them
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, interrupts.SIGNALS)  # until the process is known and knows them
     try:
         hears, tells = Pipe(duplex=False)
         with warnings.catch_warnings():
@@ -115,7 +114,7 @@ def _live(
     try:
         for other in others:
             other.close()  # else nobody would notice that the first process is gone
-        signal.signal(signal.SIGTERM, _interrupt)
+        interrupts.heed(signal.SIGTERM)
         settle_in(parent)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         pipe.send(work())
@@ -144,9 +143,9 @@ def _hear(pipe: Connection, running: dict[Connection, int], writer: PosixWriter,
     if isinstance(message, tuple):
         progress.advance(*message)
         return
-    child = running.pop(pipe)
+    code = os.waitstatus_to_exitcode(os.waitpid(running[pipe], 0)[1])
+    del running[pipe]  # only now: an interrupt that comes before leaves it to `_stop`
     pipe.close()
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if isinstance(message, Exception):
         raise message
     if not isinstance(message, _Outcome):
@@ -157,9 +156,12 @@ def _hear(pipe: Connection, running: dict[Connection, int], writer: PosixWriter,
 def _stop(running: dict[Connection, int]) -> None:
     for pipe, child in running.items():
         pipe.close()
-        os.kill(child, signal.SIGTERM)
+        with suppress(ChildProcessError):  # it has been waited for; the number may be another's by now
+            if os.waitpid(child, os.WNOHANG) == (0, 0):
+                os.kill(child, signal.SIGTERM)
     for child in running.values():
-        os.waitpid(child, 0)
+        with suppress(ChildProcessError):
+            os.waitpid(child, 0)
 
 
 def _killed(code: int) -> RestoreError:
@@ -168,8 +170,3 @@ def _killed(code: int) -> RestoreError:
         f"a process of this restore {how}; not everything is written",
         hint="run the same restore again, it goes on; if memory was short, the kernel's log says so (dmesg)",
     )
-
-
-def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: what follows tidies up
-    raise KeyboardInterrupt

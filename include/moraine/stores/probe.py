@@ -100,7 +100,12 @@ class _Probe:
             return True
 
         with ThreadPoolExecutor(_RACERS) as pool:
-            won = [number for number, winner in enumerate(pool.map(race, range(_RACERS))) if winner]
+            try:
+                outcomes = pool.map(race, range(_RACERS))
+            except BaseException:  # an interrupt, or no thread to be had
+                start.abort()  # or those at the start would wait for ever for the others
+                raise
+            won = [number for number, winner in enumerate(outcomes) if winner]
         if len(won) != 1:
             self.broken["create_race"] = f"{len(won)} of {_RACERS} puts of a key at the same time were accepted"
         elif self._get(self._raced) != self._racer(won[0]):

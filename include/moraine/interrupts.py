@@ -1,0 +1,72 @@
+"""Ctrl-C and SIGTERM as KeyboardInterrupt that is not lost and leaves no lock behind.
+
+Python runs a signal's handler between any two instructions of the first thread, also where raising does harm:
+- Behind the lock that `Condition.__enter__` has just taken, nobody gives it back, and threads wait for it for ever. So
+  nothing is raised from modules that handle locks; where they stay at work, they wait, and waiting may be interrupted.
+- What is raised in a destructor, or in a callback or import that C++ or Rust asked for, is often dropped, and the work
+  goes on. So it is raised again when nobody holds any more what was raised.
+(The documentation of Python's `signal` warns of this under "Note on Signal Handlers and Exceptions".)
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+from types import FrameType
+from weakref import ref
+
+_LOCKING = ("threading", "queue", "concurrent.futures", "importlib._bootstrap", "logging")
+_PATIENCE = 0.1  # seconds
+_PAUSE = 0.01  # seconds between two looks
+_LOOK = signal.SIGALRM
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, _LOOK)  # what to block where nothing may be raised
+
+
+class Interrupt(KeyboardInterrupt):
+    """What is raised; unlike its base it can be referred to weakly."""
+
+
+def heed(*numbers: signal.Signals) -> None:
+    """From now on these signals interrupt the process; SIGTERM does it once. To be called by the first thread."""
+    for number in numbers:
+        signal.signal(number, _asked)
+
+
+def disregard() -> None:
+    """From now on nothing interrupts the process: neither a signal nor what is left of one. Call it when one has."""
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _asked(number: int, frame: FrameType | None) -> None:
+    if number == signal.SIGTERM:
+        signal.signal(number, signal.SIG_IGN)  # it often comes to a process and to its group; what follows tidies up
+    _interrupt(frame, time.monotonic() + _PATIENCE)
+
+
+def _interrupt(frame: FrameType | None, latest: float) -> None:
+    if frame and str(frame.f_globals.get("__name__")).startswith(_LOCKING) and time.monotonic() < latest:
+        _look_again(lambda frame: _interrupt(frame, latest))
+        return
+    error = Interrupt()
+    held = ref(error)
+    _look_again(lambda frame: _raise_again(held, frame))
+    try:
+        raise error
+    finally:
+        del error  # or its own traceback would hold it
+
+
+def _raise_again(held: ref[Interrupt], frame: FrameType | None) -> None:
+    if held() is None:
+        _interrupt(frame, time.monotonic() + _PATIENCE)
+    else:
+        _look_again(lambda frame: _raise_again(held, frame))
+
+
+def _look_again(then: Callable[[FrameType | None], None]) -> None:
+    signal.signal(_LOOK, lambda number, frame: then(frame))
+    signal.setitimer(signal.ITIMER_REAL, _PAUSE)
