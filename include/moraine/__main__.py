@@ -23,6 +23,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
     libc.mallopt(-8, 1)  # M_ARENA_MAX
 
+from moraine import interrupts
 from moraine.cli.main import main
 
 
@@ -33,6 +34,7 @@ def run() -> None:
     snapshots did, and now and then a thread of Arrow's loses that race and aborts a process that had succeeded.
     """
     code = main()
+    interrupts.disregard()  # it is over, and has been said
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

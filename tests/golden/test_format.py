@@ -16,9 +16,10 @@ from moraine.engine.frames import RAW, Codec
 from moraine.engine.packing import PackBuffer, PackBuilder, parse_footer, parse_header
 from moraine.model.entry import row_key
 from moraine.model.xattrs import encode_xattrs
-from moraine.repository.documents import read_sealed, write_open, write_sealed
+from moraine.repository.documents import write_open
 from moraine.repository.key_slots import generate_key, make_slot, open_slots
 from moraine.repository.keys import Keyring
+from moraine.repository.sealed_documents import read_sealed, write_sealed
 
 PAGE = Path(__file__).parents[2] / "docs" / "FORMAT.md"
 

@@ -17,7 +17,7 @@ import pytest
 from drilling import Lake
 from moraine.errors import ConfigError, ProofFailed, SnapshotNotFound
 from moraine.model.snapshot import Totals
-from moraine.repository import documents, layout
+from moraine.repository import documents, layout, sealed_documents
 from moraine.steps.drill_pick import pick_snapshot
 from moraine.steps.drill_place import DrillPlace, require_apart, sweep
 from moraine.steps.drill_report import require_passed
@@ -122,7 +122,7 @@ def rewrite(lake: Lake, snapshot: str, content: dict[str, Any]) -> None:
     """Replace a snapshot object as one who holds the keys and forges the log could."""
     repository = lake.repository
     key = layout.snapshot(snapshot)
-    data = documents.write_sealed(content, key=key, keyring=repository.keyring, entropy=os.urandom)
+    data = sealed_documents.write_sealed(content, key=key, keyring=repository.keyring, entropy=os.urandom)
     lake.store.delete(key)
     lake.store.put(key, data)
     number = next(entry.number for entry in repository.log.entries() if entry.type == "commit")

@@ -7,8 +7,9 @@ import random
 import pytest
 
 from moraine.errors import DamagedObject, ForgedObject, KeyUnavailable
-from moraine.repository.documents import read_open, read_sealed, write_open, write_sealed
+from moraine.repository.documents import read_open, write_open
 from moraine.repository.keys import WRAPPED_SIZE, Keyring
+from moraine.repository.sealed_documents import read_sealed, write_sealed
 
 
 @pytest.fixture

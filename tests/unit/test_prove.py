@@ -20,9 +20,10 @@ from moraine.model.window import Window
 from moraine.proof.expectations import SUITES, Judge
 from moraine.proof.facts import Counts
 from moraine.repository import layout
-from moraine.repository.documents import digest, write_sealed
+from moraine.repository.documents import digest
 from moraine.repository.manifest import ManifestWriter
 from moraine.repository.repository import Repository
+from moraine.repository.sealed_documents import write_sealed
 from moraine.steps import prove_manifest as manifest_step
 from moraine.steps.prove import Proven, prove
 from moraine.stores.memory import MemoryStore

@@ -60,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """Back up and print the snapshot; 3 when some files could not be read."""
+    _begin_aside(args, context, thread=False)
     policy = _policy(args, context)
     if policy.destination:
         hint = f"`moraine mirror --policy {args.policy}` runs it"
@@ -117,9 +118,9 @@ def _back_up(
     return committed.exit_code
 
 
-def _begin_aside(args: argparse.Namespace, context: Context) -> None:
+def _begin_aside(args: argparse.Namespace, context: Context, *, thread: bool = True) -> None:
     if args.repo or args.source:  # else the policy file says where the repository is
-        context.begin_aside(args)
+        context.begin_aside(args, thread=thread)
 
 
 def _policy(args: argparse.Namespace, context: Context) -> Policy:

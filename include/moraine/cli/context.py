@@ -57,10 +57,13 @@ class Context:
         """Whether the secret is in a file, so that opening the repository asks nobody and waits for nobody."""
         return bool(self._secret_file(args) or (address.passphrase_file and not args.repo))
 
-    def begin_aside(self, args: argparse.Namespace) -> None:
-        """Begin to open the repository of the flags, if that needs no question, while the caller goes on loading."""
+    def begin_aside(self, args: argparse.Namespace, *, thread: bool = True) -> None:
+        """Begin to open the repository of the flags, if that needs no question, while the caller goes on loading.
+
+        `thread=False`: only if that takes no thread, since one forbids a fork.
+        """
         named = args.repo or self.environ.get("MORAINE_REPOSITORY")
-        if not self._unlocking and named and self._secret_file(args):
+        if not self._unlocking and named and self._secret_file(args) and (thread or not named.startswith("s3://")):
             self._unlocking = self._unlock(args, None)
 
     def _secret_file(self, args: argparse.Namespace) -> str | None:

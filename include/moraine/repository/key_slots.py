@@ -2,6 +2,8 @@
 
 A passphrase is stretched by scrypt (RFC 7914), since a person made it up. A generated key is 256 random bits, which
 nobody can try out: BLAKE3 binds it to its slot, at no cost. Which of them a secret is, its form alone tells.
+
+Ciphers are loaded when they are needed, so that a passphrase is stretched while the program loads them.
 """
 
 from __future__ import annotations
@@ -9,14 +11,17 @@ from __future__ import annotations
 import hashlib
 import re
 from base64 import b64decode, b64encode
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 from blake3 import blake3
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from moraine.errors import ConfigError, DamagedObject, WrongPassphrase
-from moraine.repository.keys import Entropy, Keyring
+
+if TYPE_CHECKING:
+    from moraine.repository.keys import Entropy, Keyring
+
+Stretch = Callable[[dict[str, Any], bytes], bytes]
 
 SCRYPT = {"n": 1 << 16, "r": 8, "p": 1}  # 64 MiB, about 0.15 s; RFC 7914 parameters
 
@@ -62,12 +67,14 @@ def make_slot(
     Raises:
         ConfigError: the secret is empty, or a generated key that is not whole.
     """
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
     kind, material = _recognise(secret)
     salt, nonce = entropy(16), entropy(12)
     kdf: dict[str, Any] = {"name": _DERIVATION[kind], "salt": b64encode(salt).decode()}
     if kind == "passphrase":
         kdf |= SCRYPT
-    sealed = AESGCM(_slot_key(kdf, material)).encrypt(nonce, keyring.to_bundle(), _context(repository_id, slot))
+    sealed = AESGCM(slot_key(kdf, material)).encrypt(nonce, keyring.to_bundle(), _context(repository_id, slot))
     return {
         "slot": slot,
         "kind": kind,
@@ -79,27 +86,46 @@ def make_slot(
     }
 
 
-def open_slots(slots: list[dict[str, Any]], secret: bytes, repository_id: str) -> Keyring:
+def open_slots(
+    slots: list[dict[str, Any]], secret: bytes, repository_id: str, stretch: Stretch | None = None
+) -> Keyring:
     """The keyring behind the first slot that `secret` opens; only slots of its kind are tried.
+
+    `stretch` does what `slot_key` does, if anybody has done it before.
 
     Raises:
         WrongPassphrase: it opens none.
         ConfigError: the secret is empty, or a generated key that is not whole.
     """
     kind, material = _recognise(secret)
-    form = (kind, _DERIVATION[kind])
-    fitting = [slot for slot in slots if (slot["kind"], slot["kdf"]["name"]) == form]
+    fitting = _fitting(slots, kind)
     for slot in fitting:
-        keyring = _open(slot, material, repository_id)
+        keyring = _open(slot, (stretch or slot_key)(slot["kdf"], material), repository_id)
         if keyring:
             return keyring
     raise _wrong(kind, len(fitting), {slot["kind"] for slot in slots})
 
 
-def _open(slot: dict[str, Any], material: bytes, repository_id: str) -> Keyring | None:
-    cipher, sealed = AESGCM(_slot_key(slot["kdf"], material)), b64decode(slot["sealed"])
+def slot_keys(slots: list[dict[str, Any]], secret: bytes) -> Iterator[tuple[dict[str, Any], bytes]]:
+    """How the key of each slot of a secret's kind is derived, and that key. Raises ConfigError, DamagedObject."""
+    kind, material = _recognise(secret)
+    for slot in _fitting(slots, kind):
+        yield slot["kdf"], slot_key(slot["kdf"], material)
+
+
+def _fitting(slots: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    return [slot for slot in slots if (slot["kind"], slot["kdf"]["name"]) == (kind, _DERIVATION[kind])]
+
+
+def _open(slot: dict[str, Any], key: bytes, repository_id: str) -> Keyring | None:
+    sealed = b64decode(slot["sealed"])
+    from cryptography.exceptions import InvalidTag
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+    from moraine.repository.keys import Keyring
+
     try:
-        bundle = cipher.decrypt(sealed[:12], sealed[12:], _context(repository_id, slot["slot"]))
+        bundle = AESGCM(key).decrypt(sealed[:12], sealed[12:], _context(repository_id, slot["slot"]))
     except InvalidTag:
         return None
     return Keyring.from_bundle(bundle)
@@ -134,7 +160,8 @@ def _recognise(secret: bytes) -> tuple[str, bytes]:
     return ("key", key) if key else ("passphrase", secret)
 
 
-def _slot_key(kdf: dict[str, Any], material: bytes) -> bytes:
+def slot_key(kdf: dict[str, Any], material: bytes) -> bytes:
+    """The key of a slot: a passphrase stretched, or a generated key bound to the slot. Raises DamagedObject."""
     salt = b64decode(kdf["salt"])
     if kdf["name"] == "blake3":
         return blake3(material + salt, derive_key_context="moraine v1 generated key slot").digest()

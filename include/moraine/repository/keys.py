@@ -8,7 +8,6 @@ the bundle; a subject's or tenant's pair is one more recipient id. Neither chang
 
 from __future__ import annotations
 
-import hmac
 import json
 from collections.abc import Callable
 from dataclasses import field
@@ -137,11 +136,6 @@ class Keyring:
         pairs = {bytes.fromhex(rid): bytes.fromhex(key) for rid, key in data["private_keys"].items()}
         single = {name: bytes.fromhex(data[name]) for name in ("id_key", "metadata_key", "recipient_id", "recipient")}
         return cls(encrypted=True, private_keys=pairs, **single)
-
-
-def equal(left: str, right: str) -> bool:
-    """Constant-time comparison of two authentication codes."""
-    return hmac.compare_digest(left, right)
 
 
 def _derive(key: bytes, purpose: str) -> bytes:

@@ -25,9 +25,10 @@ from moraine.errors import (
 )
 from moraine.model.log import LOG_VERSION, Forgotten, LogEntry, LogState
 from moraine.repository import layout
-from moraine.repository.documents import digest, read_open, read_sealed, write_open, write_sealed
+from moraine.repository.documents import digest, read_open, write_open
 from moraine.repository.keys import Entropy, Keyring
 from moraine.repository.log_objects import LogObjects, Stored, fetch_log, stored_entries
+from moraine.repository.sealed_documents import read_sealed, write_sealed
 from moraine.stores.base import Store
 
 CHECKPOINT_EVERY = 64

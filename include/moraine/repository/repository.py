@@ -22,11 +22,12 @@ from moraine.model.log import LogState
 from moraine.model.snapshot import Snapshot, SnapshotRecord
 from moraine.model.window import format_time
 from moraine.repository import layout
-from moraine.repository.documents import digest, read_sealed, write_open, write_sealed
+from moraine.repository.documents import digest, write_open
 from moraine.repository.key_slots import make_slot
 from moraine.repository.keys import Entropy, Keyring
 from moraine.repository.log import Log
 from moraine.repository.objects import Objects
+from moraine.repository.sealed_documents import read_sealed, write_sealed
 from moraine.repository.unlock import FORMAT, Passphrase, RepositoryConfig, Unlocked, read_slots, unlock
 from moraine.stores.ahead import NEAR, at_once, begin
 from moraine.stores.base import Store

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from moraine.errors import DamagedObject, MissingObject, NotARepository, ObjectNotFound, UnsupportedFormat
 from moraine.model.record import dataclass
 from moraine.repository import layout
 from moraine.repository.documents import read_open
-from moraine.repository.key_slots import open_slots
-from moraine.repository.keys import Keyring
+from moraine.repository.key_slots import Stretch, open_slots
 from moraine.repository.log_objects import LogObjects, fetch_log
 from moraine.stores.ahead import begin
 from moraine.stores.base import Store
+
+if TYPE_CHECKING:
+    from moraine.repository.keys import Keyring
 
 FORMAT = 1
 
@@ -59,7 +61,7 @@ class Unlocked:
     load_log: Callable[[], LogObjects]  # of a store that is far away, already on its way
 
 
-def unlock(store: Store, passphrase: Passphrase) -> Unlocked:
+def unlock(store: Store, passphrase: Passphrase, stretch: Stretch | None = None) -> Unlocked:
     """Read the configuration and open a key slot; `passphrase` is asked only where there are slots.
 
     Stretching one takes longer than a few requests: those to a store that is far away are made meanwhile.
@@ -71,7 +73,7 @@ def unlock(store: Store, passphrase: Passphrase) -> Unlocked:
     load_log = begin(store, lambda: fetch_log(store))
     data = _read_config(store)
     config = _parse_config(data)
-    keyring = _open_slot(load_slots, config, passphrase)
+    keyring = _open_slot(load_slots, config, passphrase, stretch)
     read_open(data, key=layout.CONFIG, keyring=keyring)
     return Unlocked(config, keyring, load_log)
 
@@ -104,13 +106,18 @@ def read_slots(store: Store) -> list[dict[str, Any]]:
 
 
 def _open_slot(
-    load_slots: Callable[[], list[dict[str, Any]]], config: RepositoryConfig, passphrase: Passphrase
+    load_slots: Callable[[], list[dict[str, Any]]],
+    config: RepositoryConfig,
+    passphrase: Passphrase,
+    stretch: Stretch | None,
 ) -> Keyring:
     if not config.encrypted:
+        from moraine.repository.keys import Keyring
+
         return Keyring.plain(config.id)
     slots = load_slots()
     if not slots:
         raise MissingObject(
             "the repository has no key slot", hint="restore keys/ from a copy of the store", object=layout.SLOTS
         )
-    return open_slots(slots, passphrase(), config.id)
+    return open_slots(slots, passphrase(), config.id, stretch)

@@ -14,8 +14,9 @@ import pyarrow as pa
 from moraine.errors import DamagedObject, ObjectNotFound, SessionGone
 from moraine.model.ids import ULID
 from moraine.repository import layout
-from moraine.repository.documents import digest, read_sealed, write_sealed
+from moraine.repository.documents import digest
 from moraine.repository.keys import Entropy, Keyring
+from moraine.repository.sealed_documents import read_sealed, write_sealed
 from moraine.repository.tables import read_table, write_table
 from moraine.stores.ahead import remove_all
 from moraine.stores.base import Store

@@ -8,9 +8,10 @@ from typing import Any
 from moraine.errors import DamagedObject, ForgedObject, MoraineError
 from moraine.model.log import LogEntry, LogState
 from moraine.repository import layout
-from moraine.repository.documents import digest, read_open, read_sealed
+from moraine.repository.documents import digest, read_open
 from moraine.repository.log import describe_forgotten
 from moraine.repository.repository import Repository
+from moraine.repository.sealed_documents import read_sealed
 from moraine.steps.check_findings import Findings
 
 

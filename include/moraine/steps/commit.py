@@ -19,9 +19,10 @@ from moraine.model.log import LogState, SegmentRef
 from moraine.model.record import dataclass
 from moraine.model.snapshot import Snapshot, SnapshotRecord, Totals
 from moraine.repository import layout
-from moraine.repository.documents import digest, write_sealed
+from moraine.repository.documents import digest
 from moraine.repository.index_segments import write_segments
 from moraine.repository.manifest import ManifestWriter, Written
+from moraine.repository.sealed_documents import write_sealed
 from moraine.repository.work import Ref
 from moraine.steps.commit_rows import Tally, final_rows
 from moraine.steps.diff import Diffed

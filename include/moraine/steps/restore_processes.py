@@ -143,9 +143,9 @@ def _hear(pipe: Connection, running: dict[Connection, int], writer: PosixWriter,
     if isinstance(message, tuple):
         progress.advance(*message)
         return
+    pipe.close()
     code = os.waitstatus_to_exitcode(os.waitpid(running[pipe], 0)[1])
     del running[pipe]  # only now: an interrupt that comes before leaves it to `_stop`
-    pipe.close()
     if isinstance(message, Exception):
         raise message
     if not isinstance(message, _Outcome):

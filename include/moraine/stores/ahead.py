@@ -10,7 +10,6 @@ import itertools
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 
@@ -26,13 +25,20 @@ def at_once(store: Store) -> int:
     return int(getattr(store, "at_once", NEAR))
 
 
+def is_near(store: Store) -> bool:
+    """Whether nothing is gained by asking ahead."""
+    return at_once(store) <= NEAR
+
+
 def begin(store: Store, call: Callable[[], T]) -> Callable[[], T]:
     """Start `call`, if the store is far away, and return what waits for its result, or else makes the call.
 
     The process does not end before the call has: an interpreter at its end cannot stop the SDK in the middle of one.
     """
-    if at_once(store) <= NEAR:
+    if is_near(store):
         return call
+    from concurrent.futures import Future
+
     future: Future[T] = Future()
 
     def work() -> None:
@@ -51,6 +57,8 @@ def gather(store: Store, calls: Iterable[Callable[[], T]]) -> Iterator[T]:
     if width <= NEAR:
         yield from (call() for call in calls)
         return
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(width, thread_name_prefix="ahead") as pool:
         left = iter(calls)
         waiting = deque(pool.submit(call) for call in itertools.islice(left, 4 * width))

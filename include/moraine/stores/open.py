@@ -1,17 +1,14 @@
 """From an address to a store: a path, file:///…, s3://bucket/prefix or memory://name.
 
-Here alone are the clock and the dice of retries chosen. A local store imports no SDK.
+Here alone are the clock and the dice of retries chosen. A local store imports no SDK, and next to nothing else: it is
+opened before the program is loaded.
 """
 
 from __future__ import annotations
 
-import random
 import threading
-import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
 
 from moraine.errors import ConfigError
 from moraine.model.record import dataclass
@@ -79,6 +76,8 @@ def _open_path(path: str) -> Store:
 
 
 def _open_file(url: str) -> Store:
+    from urllib.parse import unquote, urlsplit
+
     parts = urlsplit(url)
     if parts.netloc not in ("", "localhost") or not parts.path:
         raise ConfigError(f"{url} names another host", hint="write file:///path, with three slashes", url=url)
@@ -93,6 +92,10 @@ def _open_s3(
     patience: float,
     meter: Meter | None,
 ) -> Store:
+    import random
+    import time
+    from urllib.parse import urlsplit
+
     from moraine.stores.metered import MeteredStore
     from moraine.stores.retry import Patience, RetryingStore
     from moraine.stores.s3 import S3Store
@@ -150,6 +153,7 @@ class _Login:
 
 def _read_bundle(path: str) -> bytes:
     try:
-        return Path(path).read_bytes()
+        with open(path, "rb") as file:
+            return file.read()
     except OSError as error:
         raise ConfigError(f"cannot read AWS_CA_BUNDLE {path}: {error.strerror}", hint="correct or unset it") from error
