@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from moraine import interrupts
 from servers import S3Server, running
 
 _numbers = itertools.count(1)
@@ -16,6 +18,15 @@ _numbers = itertools.count(1)
 # How long an example takes says something about the machine's other work, and nothing about the code.
 settings.register_profile("moraine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("moraine")
+
+
+@pytest.fixture(autouse=True)
+def handlers() -> Iterator[None]:
+    """The command line, called in this process, leaves handlers of signals behind: put back what was there."""
+    before = {number: signal.getsignal(number) for number in interrupts.SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

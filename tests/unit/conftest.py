@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import os
-import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from command_line import Line
-from moraine import interrupts
 from moraine.repository import key_slots
 from report_world import World
 
 
 @pytest.fixture
-def bare(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Line]:
+def bare(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Line:
     """The command line, nothing made yet; keys are cheap, no variable leaks in."""
     for name in list(os.environ):
         if name.startswith(("MORAINE_", "AWS_")):
             monkeypatch.delenv(name)
     monkeypatch.setitem(key_slots.SCRYPT, "n", 1 << 4)
-    handlers = {number: signal.getsignal(number) for number in interrupts.SIGNALS}
-    yield Line(tmp_path, capfd)
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
+    return Line(tmp_path, capfd)
 
 
 @pytest.fixture

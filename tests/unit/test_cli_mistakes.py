@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 
@@ -193,19 +194,45 @@ def test_stopped_by_a_signal(line: Line, number: signal.Signals) -> None:
     assert len(line.json("snapshots")) == 2
 
 
-@pytest.mark.parametrize("made_of", [True, False])
-def test_an_error_of_an_interrupt(line: Line, monkeypatch: pytest.MonkeyPatch, made_of: bool) -> None:
+@pytest.mark.parametrize("chained", [True, False])
+def test_an_error_of_an_interrupt(line: Line, monkeypatch: pytest.MonkeyPatch, chained: bool) -> None:
     """What comes up while an interrupt is on its way, or what a library makes of one, is not what has happened."""
 
     def run(args: object, context: object) -> int:
         try:
-            raise KeyboardInterrupt
-        except KeyboardInterrupt as error:
-            raise OSError(9, "Bad file descriptor") from (error if made_of else None)
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(20)
+        except KeyboardInterrupt:
+            if chained:
+                raise OSError(9, "Bad file descriptor") from None
+        raise RuntimeError("Query interrupted")
 
     monkeypatch.setattr("moraine.cli.snapshots.run", run)
     line("snapshots", code=130)
     assert line.err.startswith("cancelled: ")
+
+
+def test_a_passphrase_from_a_pipe(line: Line) -> None:
+    """It is opened once, and only when nothing else is in the way."""
+    pipe, plain = line.folder / "fifo", line.folder / "plain"
+    os.mkfifo(pipe)
+    line("repo", "init", "--plain", "--repo", str(plain), common=False)
+    flags = ["--passphrase-file", str(pipe)]
+
+    def ends(code: int, *words: str) -> str:
+        process = spawn(*words, *flags, environ={})
+        _, err = process.communicate(timeout=20)
+        assert process.returncode == code, err
+        return str(err)
+
+    ends(0, "snapshots", "--repo", str(plain))
+    ends(40, "snapshots", "--repo", str(line.folder / "none"))
+    ends(20, "backup", str(line.folder / "missing"), "--repo", str(line.repo))
+    for content, code in ((b"open sesame\n", 0), (b"", 10)):
+        writer = threading.Thread(target=pipe.write_bytes, args=(content,))
+        writer.start()
+        ends(code, "backup", str(line.source), "--repo", str(line.repo))
+        writer.join()
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:

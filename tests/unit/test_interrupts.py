@@ -22,6 +22,7 @@ def module(name, text):
     return made
 
 module(NAME, LIBRARY)
+interrupts._PAUSE = PAUSE
 interrupts.heed(signal.SIGINT, signal.SIGTERM)
 try:
     exec(WORK)
@@ -59,7 +60,32 @@ def keep():
 def take():
     lock.acquire()
     send()
-    time.sleep(0.05)
+    sum(range(100_000))
+    sum(range(100_000))
+    sum(range(100_000))
+    sum(range(100_000))
+    sum(range(100_000))
+    sum(range(100_000))
+    sum(range(100_000))
+    sum(range(100_000))
+    sum(range(100_000))
+    sum(range(100_000))
+    sum(range(100_000))
+    sum(range(100_000))
+    sum(range(100_000))
+    sum(range(100_000))
+    sum(range(100_000))
+    sum(range(100_000))
+    sum(range(100_000))
+    sum(range(100_000))
+    sum(range(100_000))
+    sum(range(100_000))
+
+def waits():
+    send()
+    while True:
+        event = threading.Event()
+        event.wait(0.001)
 
 def wait():
     send()
@@ -77,14 +103,17 @@ WORK = {  # the library's name, the work, and what it prints
         f"library.take()\nlibrary.lock.release()\nprint('given back')\n{LATER}",
         "given back\n",
     ),
+    "many short waits": ("queue.library", "library.waits()", ""),
     "waiting": ("queue.library", "library.wait()", ""),
     "sigterm twice": ("lib", "try:\n library.send(15)\nfinally:\n library.send(15)\n print('tidy')", "tidy\n"),
 }
 
 
-def staged(name: str, work: str) -> tuple[int, str]:
+def staged(name: str, work: str, pause: float = 0.01) -> tuple[int, str]:
     """How a process ends that does this work with the library, and what it says."""
-    text = f"NAME, LIBRARY, WORK = {name!r}, {LIBRARY!r}, {'import library' + chr(10) + work!r}\n{STAGE}"
+    text = (
+        f"PAUSE, NAME, LIBRARY, WORK = {pause}, {name!r}, {LIBRARY!r}, {'import library' + chr(10) + work!r}\n{STAGE}"
+    )
     process = python("-c", text, environ={})
     out, err = process.communicate(timeout=30)
     return process.returncode, out + err
@@ -94,6 +123,12 @@ def staged(name: str, work: str) -> tuple[int, str]:
 def test_it_is_not_lost_and_leaves_no_lock_behind(case: str) -> None:
     name, work, said = WORK[case]
     assert staged(name, f"{work}\nprint('went on')") == (0, said + "stopped\n")
+
+
+def test_a_look_that_comes_during_another() -> None:
+    name, work, said = WORK["with a lock"]
+    for _ in range(5):
+        assert staged(name, work, pause=1e-4) == (0, said + "stopped\n")
 
 
 def test_nothing_comes_when_the_end_is_in_sight() -> None:
@@ -130,6 +165,7 @@ def test_anywhere(line: Line, verb: str) -> None:
     begun = time.monotonic()
     line(*words, common=verb != "mirror")
     whole = time.monotonic() - begun
+    stopped = 0
     for _ in range(60):
         if chance.random() < 0.5:
             shutil.rmtree(out, ignore_errors=True)
@@ -137,9 +173,13 @@ def test_anywhere(line: Line, verb: str) -> None:
         time.sleep(0.1 + chance.random() * whole)
         process.send_signal(chance.choice([signal.SIGINT, signal.SIGTERM]))
         _, err = process.communicate(timeout=30)
-        if process.returncode:
+        stopped += process.returncode == 130
+        if process.returncode in (-signal.SIGINT, -signal.SIGTERM):
+            assert err == ""  # before the command line was read
+        elif process.returncode:
             assert process.returncode == 130, err
             assert err.splitlines()[-1].startswith("cancelled: ")
             assert "Traceback" not in err
             assert "ignored" not in err
+    assert stopped > 20
     line(*words, common=verb != "mirror")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import signal
 import threading
 import time
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 
 from forked import in_child
+from moraine.cli import unlocking as unlocking_module
 from moraine.cli.unlocking import Unlocking
 from moraine.errors import MoraineError, NotARepository, WrongPassphrase
 from moraine.repository import key_slots
@@ -56,7 +56,7 @@ def opened(store: Store, secret: Callable[[], bytes], then: Callable[[Unlocking]
             return stretch(*args, **kwargs)
 
         hashlib.scrypt = counted  # type: ignore[assignment]
-        unlocking = Unlocking(store, secret, aside=True)
+        unlocking = Unlocking(store, secret, aside=True, file=True)
         then(unlocking)
         key = unlocking.result().keyring.id_key
         assert unlocking.result().keyring.id_key == key
@@ -89,20 +89,30 @@ def test_where_no_process_can_be_the_same_is_done_here(tmp_path: Path) -> None:
     assert opened(store, threaded) == (key, 1)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
-def test_a_process_that_dies_is_done_without(tmp_path: Path, number: signal.Signals) -> None:
+@pytest.mark.parametrize("told", [b"", b"\xe7", b"[\x02", b"N", b"(\x02\x00\x00\x00NN"])
+def test_a_process_that_dies_is_done_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: bytes) -> None:
+    """Whatever it has told until then."""
     store = LocalStore(tmp_path / "repo")
     key = make(store).keyring.id_key
+    monkeypatch.setattr(unlocking_module, "_tell", lambda store, secret, out: out.write(told))
+    assert opened(store, lambda: SECRET) == (key, 1)
 
-    def end(unlocking: Unlocking) -> None:
-        assert unlocking._teller
-        os.kill(unlocking._teller._child, number)
-        if number == signal.SIGSTOP:
-            threading.Timer(0.3, os.kill, (unlocking._teller._child, signal.SIGKILL)).start()
 
-    started = time.monotonic()
-    assert opened(store, lambda: SECRET, end)[0] == key
-    assert time.monotonic() - started < 20
+def test_a_process_that_nobody_asks_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = LocalStore(tmp_path / "repo")
+    make(store)
+    monkeypatch.setattr(unlocking_module, "_tell", lambda store, secret, out: time.sleep(60))
+
+    def act() -> bool:
+        unlocking = Unlocking(store, lambda: SECRET, aside=True, file=True)
+        assert os.waitpid(-1, os.WNOHANG) == (0, 0)
+        unlocking.close()
+        unlocking.close()
+        with pytest.raises(ChildProcessError):
+            os.waitpid(-1, os.WNOHANG)
+        return True
+
+    assert in_child(act) is True
 
 
 def test_far_away_a_thread_does_it() -> None:
@@ -129,7 +139,7 @@ def test_a_generated_key_needs_no_process(tmp_path: Path) -> None:
     assert opened(store, lambda: text, none) == (key, 0)
 
 
-def test_a_pipe_is_read_once(tmp_path: Path) -> None:
+def test_a_passphrase_is_read_once(tmp_path: Path) -> None:
     store = LocalStore(tmp_path / "repo")
     key, secrets = make(store).keyring.id_key, [SECRET]
     assert opened(store, secrets.pop) == (key, 0)

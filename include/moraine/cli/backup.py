@@ -60,11 +60,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """Back up and print the snapshot; 3 when some files could not be read."""
-    _begin_aside(args, context, thread=False)
     policy = _policy(args, context)
     if policy.destination:
         hint = f"`moraine mirror --policy {args.policy}` runs it"
         raise ConfigError(f"policy {policy.policy} keeps a mirror", hint=hint)
+    _begin_aside(args, context, thread=False)
     from moraine.sources.posix import PosixSource
     from moraine.steps.source import open_source
 

@@ -62,8 +62,9 @@ class Context:
 
         `thread=False`: only if that takes no thread, since one forbids a fork.
         """
-        named = args.repo or self.environ.get("MORAINE_REPOSITORY")
-        if not self._unlocking and named and self._secret_file(args) and (thread or not named.startswith("s3://")):
+        named, secret = args.repo or self.environ.get("MORAINE_REPOSITORY"), self._secret_file(args)
+        without = named and not named.startswith("s3://") and secret and os.path.isfile(secret)
+        if not self._unlocking and named and secret and (thread or without):
             self._unlocking = self._unlock(args, None)
 
     def _secret_file(self, args: argparse.Namespace) -> str | None:
@@ -73,7 +74,14 @@ class Context:
         from moraine.cli.unlocking import Unlocking
 
         path = self._secret_file(args)
-        return Unlocking(self.open_store(args, url), lambda: self.passphrase(path), aside=path is not None)
+        store = self.open_store(args, url)
+        file = path is not None and os.path.isfile(path)
+        return Unlocking(store, lambda: self.passphrase(path), aside=path is not None, file=file)
+
+    def close(self) -> None:
+        """End what was begun and is not wanted."""
+        if self._unlocking:
+            self._unlocking.close()
 
     def open_store(self, args: argparse.Namespace, url: str | None = None) -> Store:
         """The store of `url`, --repo or MORAINE_REPOSITORY. Raises ConfigError when none is named."""

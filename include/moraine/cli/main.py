@@ -28,8 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # which it is for a shell's job in the background
         interrupts.heed(signal.SIGINT)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a parent that ignores it hands that down: nothing could be awaited
+    context = Context(out)
     try:
-        code = verb_module(args.verb).run(args, Context(out))
+        code = verb_module(args.verb).run(args, context)
         out.flush()
         return code
     except OutputClosed:
@@ -38,9 +39,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _stopped(args, out)
     except Exception as error:  # the last line of defence: whatever it is, the user gets one line and a code
-        if _of_an_interrupt(error):
+        if interrupts.came():  # it came up on the way out, or a library made it of the interrupt
             return _stopped(args, out)
         return _failed(args, out, error if isinstance(error, MoraineError) else _unexpected(error))
+    finally:
+        context.close()
 
 
 class InternalError(MoraineError):
@@ -48,13 +51,6 @@ class InternalError(MoraineError):
 
     code = "internal"
     exit_code = INTERNAL
-
-
-def _of_an_interrupt(error: BaseException | None) -> bool:
-    """Whether it came up while an interrupt was on its way, or was made of one."""
-    while error and not isinstance(error, KeyboardInterrupt):
-        error = error.__cause__ or error.__context__
-    return error is not None
 
 
 def _unexpected(error: Exception) -> MoraineError:

@@ -27,9 +27,10 @@ class Unlocking:
 
     Args:
         aside: begin now, and ask nobody; else the keys are opened at once, and `passphrase` may ask on the terminal.
+        file: the passphrase is in a file, and not in a pipe, which is opened only when nothing else is in the way.
     """
 
-    def __init__(self, store: Store, passphrase: Callable[[], bytes], *, aside: bool) -> None:
+    def __init__(self, store: Store, passphrase: Callable[[], bytes], *, aside: bool, file: bool) -> None:
         self.store = store
         self._passphrase = passphrase
         self._teller: Teller | None = None
@@ -38,7 +39,7 @@ class Unlocking:
         self._thread = threading.Thread(target=self._work, name="unlock", daemon=True)
         if not aside:
             self._work()
-        elif is_near(store):
+        elif is_near(store) and file:
             self._begin()
         else:
             self._thread.start()
@@ -57,7 +58,7 @@ class Unlocking:
     def _begin(self) -> None:
         with suppress(MoraineError):  # which comes up again when the result is asked for
             secret = self._passphrase()
-            self._passphrase = lambda: secret  # a pipe can be read once
+            self._passphrase = lambda: secret  # what the process was given
             if read_generated_key(secret) is None:
                 self._teller = fork_teller(partial(_tell, self.store, secret))
 
@@ -67,8 +68,13 @@ class Unlocking:
         except BaseException as error:  # handed to the caller's thread
             self._failed = error
         finally:
-            if self._teller:
-                self._teller.close()
+            self.close()
+
+    def close(self) -> None:
+        """End the process, whether or not its result was asked for."""
+        if self._teller:
+            self._teller.close()
+            self._teller = None
 
     def _stretched(self, kdf: dict[str, Any], material: bytes) -> bytes:
         """What the process tells of a slot; where it tells nothing, the same is done here."""

@@ -53,9 +53,9 @@ def fork_teller(tell: Callable[[IO[bytes]], None]) -> Teller | None:
     if threading.active_count() > 1:
         return None
     teller = None
-    # until the process knows what to do with them
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, interrupts.SIGNALS)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
     try:
+        signal.pthread_sigmask(signal.SIG_BLOCK, interrupts.SIGNALS)  # until the process knows what to do with them
         with suppress(OSError):
             teller = _fork(tell, before)
     finally:

@@ -89,8 +89,9 @@ def in_processes(parts: Sequence[Part], writer: PosixWriter, progress: Progress)
 def _start(part: Part, writer: PosixWriter, running: dict[Connection, int]) -> bool:
     """Fork a process for a part; False where the system has no room for one more."""
     parent = os.getpid()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, interrupts.SIGNALS)  # until the process is known and knows them
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
     try:
+        signal.pthread_sigmask(signal.SIG_BLOCK, interrupts.SIGNALS)  # until the process is known and knows them
         hears, tells = Pipe(duplex=False)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of Arrow's idle threads, which are ready for a fork
