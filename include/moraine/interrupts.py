@@ -34,6 +34,7 @@ class _State:
     asked = False
     over = False
     busy = False  # one handler may interrupt another, whose frames would then hide what was at work
+    looked = 0.0  # when the last look was over
     look: Callable[[FrameType | None], None]
 
 
@@ -58,7 +59,8 @@ def disregard() -> None:
 
 
 def _handle(number: int, frame: FrameType | None) -> None:
-    if _State.busy or _State.over:
+    late = number == _LOOK and time.monotonic() < _State.looked + _PAUSE / 2  # then nothing has gone on since the last
+    if _State.busy or _State.over or late:
         return
     _State.busy = True
     try:
@@ -67,6 +69,7 @@ def _handle(number: int, frame: FrameType | None) -> None:
         else:
             _ask(number, frame)
     finally:
+        _State.looked = time.monotonic()
         _State.busy = False
 
 
