@@ -162,7 +162,7 @@ def test_anywhere(line: Line, verb: str) -> None:
         _, err = process.communicate(timeout=30)
         stopped += process.returncode == 130
         if process.returncode in (-signal.SIGINT, -signal.SIGTERM):
-            assert err == ""  # before the command line was read
+            assert "moraine/cli" not in err  # Python was still on its way there
         elif process.returncode:
             assert process.returncode == 130, err
             assert err.splitlines()[-1].startswith("cancelled: ")
