@@ -66,18 +66,65 @@ def test_a_tier_is_a_folder_of_tests(root: Path) -> None:
     assert call(root / "moraine", "test", "unit", "-x", cwd=root)[2:] == ["-m", "pytest", "tests/unit", "-x"]
 
 
-def test_without_a_fit_python_it_says_so(root: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def bare(root: Path, tmp_path: Path) -> Path:
+    """PATH's only folder while the checkout has no environment: what `moraine` itself needs, and no Python."""
     (root / ".venv/moraine.lock").write_text("another\n")
     (root / ".venv/bin/python").unlink()
     tools = tmp_path / "tools"
     tools.mkdir()
-    for tool in ("bash", "cmp", "flock", "readlink"):
+    for tool in ("bash", "cmp", "flock", "mkdir", "readlink", "rm"):
         (tools / tool).symlink_to(str(shutil.which(tool)))
-    (tools / "python3").write_text("#!/bin/sh\necho 3.9\n")
-    (tools / "python3").chmod(0o755)
-    done = subprocess.run(
-        [root / "moraine", "ls"], env={"PATH": str(tools)}, capture_output=True, text=True, check=False
-    )
+    return tools
+
+
+def script(path: Path, text: str) -> None:
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+
+
+def make(root: Path, path: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([root / "moraine", "ls"], env={"PATH": path}, capture_output=True, text=True, check=False)
+
+
+def test_without_a_fit_python_it_says_so(root: Path, bare: Path) -> None:
+    script(bare / "python3", "echo 3.9 100")
+    done = make(root, str(bare))
     assert done.returncode == 1
     assert "Python 3.11, 3.12 or 3.13 is needed" in done.stderr
     assert not (root / ".venv/moraine.unfinished").exists()
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "taken"),
+    [
+        ("3.11 600", "3.12 400", "second"),
+        ("3.11 440", "3.12 400", "first"),  # not worth another than the user's own
+        ("3.14 300", "3.12 400", "second"),
+        ("3.11 600", "3.12 400; no venv", "first"),
+        ("", "3.13 400", "second"),  # a name that leads nowhere
+    ],
+)
+def test_a_clearly_quicker_python_is_taken(
+    root: Path, bare: Path, tmp_path: Path, first: str, second: str, taken: str
+) -> None:
+    for name, says in (("first", first), ("second", second)):
+        (tmp_path / name).mkdir()
+        without = 1 if "no venv" in says else 0
+        script(
+            tmp_path / name / "python3",
+            f"""case "$*" in
+            *perf_counter*) echo {says.split(";")[0]} ;;
+            *ensurepip*) exit {without} ;;
+            *) echo "taken: {name} $*" >&2; exit 3 ;;
+            esac""",
+        )
+    done = make(root, f"{bare}:{tmp_path / 'first'}:{tmp_path / 'second'}")
+    assert f"taken: {taken} -m venv" in done.stderr
+
+
+def test_an_unfit_python_that_lacks_venv_is_named(root: Path, bare: Path) -> None:
+    script(bare / "python3", 'case "$*" in *perf_counter*) echo 3.11 100 ;; *) exit 1 ;; esac')
+    done = make(root, str(bare))
+    assert done.returncode == 1
+    assert f"{bare}/python3 has no venv or pip module" in done.stderr
