@@ -208,6 +208,7 @@ def test_an_error_of_an_interrupt(line: Line, monkeypatch: pytest.MonkeyPatch, c
         raise RuntimeError("Query interrupted")
 
     monkeypatch.setattr("moraine.cli.snapshots.run", run)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in a shell's background has it ignored
     line("snapshots", code=130)
     assert line.err.startswith("cancelled: ")
 
