@@ -6,9 +6,8 @@
 
 Every number is of a whole process, from start to exit, by the kernel's account of it and its children. Each round
 begins with empty repositories, and the order of the tools is drawn anew for every stage, so that drift of the machine
-hits all alike. Before each the machine is left alone until it is idle; then everything is done twice in a row, from the
-same repository, and the second time counts; what leaves a repository as it is (restore, check) is done twice more, and
-counts each time. FOLDER should be a fresh file system with room for eight times the data:
+hits all alike. Before each the machine is left alone until it is idle; then it is done four times in a row, from the
+same repository, and all but the first count. FOLDER should be a fresh file system with room for twelve times the data:
 where many files were just deleted, making new ones is slow for everybody.
 """
 
@@ -30,7 +29,7 @@ from peers import Tool, found
 WORKLOADS = ("small files", "data lake", "one large file")
 BACKUPS = ("first", "unchanged", "night")
 STAGES = (*BACKUPS, "restore", "check")
-REPEATS = 3  # of what leaves a repository as it is
+REPEATS = 3  # times that count in a row
 QUICK = 0.1
 IDLE = 0.97  # of all cores, when nothing else runs
 WATCHED = 2.5  # seconds that it has to last: Linux begins to give back what was freed two seconds afterwards
@@ -77,7 +76,7 @@ def arguments() -> argparse.Namespace:
 
 def measured(work: str, number: int, tools: list[Tool], source: Path, folder: Path) -> list[Sample]:
     """One round of one workload: every stage by every tool."""
-    tree, out = folder / "tree", folder / "out"
+    tree = folder / "tree"
     shutil.copytree(source, tree)
     samples: list[Sample] = []
     for tool in tools:
@@ -86,18 +85,38 @@ def measured(work: str, number: int, tools: list[Tool], source: Path, folder: Pa
         if stage == "night":
             workload("night", tree, 1 + number)
         for tool in random.Random(len(STAGES) * number + place).sample(tools, len(tools)):
-            home = folder / "homes" / tool.name
-            warm_up(tool, stage, tree, out, home)
-            for _ in range(1 if stage in BACKUPS else REPEATS):
-                empty(out)
-                os.sync()
-                samples.append(timed(work, stage, tool, tree if stage != "restore" else out, home))
-                print(samples[-1].line(), file=sys.stderr, flush=True)
-                if stage == "restore":
-                    compare(tool, tree, out)
-            shutil.rmtree(out)
+            samples += repeated(work, stage, tool, folder)
     shutil.rmtree(tree)
     return samples
+
+
+def repeated(work: str, stage: str, tool: Tool, folder: Path) -> list[Sample]:
+    """One stage by one tool on an idle machine, several times from the same repository; what counts of them.
+
+    A virtual machine gives unused memory back and has to ask for it again, which takes longer than to use it, and
+    caches forget: whoever ran first, or after a tool that needs less, would pay for that. The first time is left out.
+    """
+    tree, out, home = folder / "tree", folder / "out", folder / "homes" / tool.name
+    samples: list[Sample] = []
+    begun = [home.with_name(f"begun-{number}") for number in range(REPEATS)] if stage in BACKUPS else []
+    for kept in begun:
+        shutil.copytree(home, kept)
+    settle()
+    for number in range(1 + REPEATS):
+        if begun and number:
+            ended = home.rename(home.with_name(f"ended-{number}"))
+            begun[number - 1].rename(home)
+            if stage == "first":  # its memory is what the next needs; a night is only disturbed by giving back so much
+                shutil.rmtree(ended)
+        empty(out)
+        os.sync()
+        samples.append(timed(work, stage, tool, tree if stage != "restore" else out, home))
+        print("warm-up:" if not number else "        ", samples[-1].line(), file=sys.stderr, flush=True)
+        if stage == "restore":
+            compare(tool, tree, out)
+    for left in (out, *home.parent.glob("ended-*")):
+        shutil.rmtree(left)
+    return samples[1:]
 
 
 def settle() -> None:
@@ -119,26 +138,6 @@ def ticks() -> tuple[int, int]:
     except OSError:
         return 0, 0
     return spent[3] + spent[4], sum(spent)
-
-
-def warm_up(tool: Tool, stage: str, tree: Path, out: Path, home: Path) -> None:
-    """Do a stage once on an idle machine without measuring it, and undo what it did.
-
-    A virtual machine gives unused memory back and has to ask for it again, which takes longer than to use it, and
-    caches forget: whoever ran first, or after a tool that needs less, would pay for that.
-    """
-    kept, used = home.with_name("kept"), home.with_name("used")
-    shutil.rmtree(used, ignore_errors=True)
-    empty(out)
-    if stage in BACKUPS:
-        shutil.copytree(home, kept)
-    settle()
-    run(tool, command(tool, stage), out if stage == "restore" else tree)
-    if stage in BACKUPS:
-        home.rename(used)
-        kept.rename(home)
-    if stage == "first":  # its memory is what the second time needs; a night is only disturbed by giving back so much
-        shutil.rmtree(used)
 
 
 def empty(folder: Path) -> None:

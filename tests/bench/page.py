@@ -97,8 +97,7 @@ def write_page(
 Measured by `./moraine bench {" ".join(command)}` on {datetime.now(UTC):%Y-%m-%d}: {machine},
 Python {platform.python_version()}; rounds: {rounds}, at {scale:g} of the full work, medians. Every number is of a whole
 process from start to exit; all tools encrypt, and every restore was compared with the tree. Each tool did each stage
-twice in a row from the same repository, after waiting until the machine was idle, and the second time counts; restores
-and checks twice more, and all but the first count.
+four times in a row from the same repository, after waiting until the machine was idle; all but the first time count.
 
 {"; ".join(tools)}.
 
