@@ -4,13 +4,14 @@ Python runs a signal's handler between any two instructions of the first thread,
 - Behind the lock that `Condition.__enter__` has just taken, nobody gives it back, and threads wait for it for ever. So
   nothing is raised from modules that handle locks, unless they stay where they are: then they wait.
 - What is raised in a destructor, or in a callback or import that C++ or Rust asked for, is often dropped, and the work
-  goes on. So it is raised again when nobody holds any more what was raised.
+  goes on. So it is raised again when nobody holds any more what was raised, and no "Exception ignored" is printed.
 (The documentation of Python's `signal` warns of this under "Note on Signal Handlers and Exceptions".)
 """
 
 from __future__ import annotations
 
 import signal
+import sys
 import time
 from collections.abc import Callable
 from types import FrameType
@@ -36,11 +37,14 @@ class _State:
     busy = False  # one handler may interrupt another, whose frames would then hide what was at work
     looked = 0.0  # when the last look was over
     look: Callable[[FrameType | None], None]
+    tell: Callable[[sys.UnraisableHookArgs], object]  # of what else was dropped
 
 
 def heed(*numbers: signal.Signals) -> None:
     """From now on these signals interrupt the process; SIGTERM does it once. To be called by the first thread."""
     _State.asked = _State.over = False
+    if sys.unraisablehook is not _dropped:
+        _State.tell, sys.unraisablehook = sys.unraisablehook, _dropped
     for number in numbers:
         signal.signal(number, _handle)
 
@@ -103,6 +107,11 @@ def _look_again(then: Callable[[FrameType | None], None]) -> None:
     _State.look = then
     signal.signal(_LOOK, _handle)
     signal.setitimer(signal.ITIMER_REAL, _PAUSE, _PAUSE)
+
+
+def _dropped(what: sys.UnraisableHookArgs) -> None:
+    if not isinstance(what.exc_value, Interrupt):
+        _State.tell(what)
 
 
 def _handles_locks(frame: FrameType) -> bool:

@@ -48,6 +48,13 @@ def drop(seconds=0):
         except BaseException:
             pass
 
+def destroy(do=send):
+    class Dying:
+        def __del__(self):
+            do()
+
+    Dying()
+
 def keep():
     try:
         send()
@@ -85,6 +92,7 @@ LATER = "library.time.sleep(20)\nprint('went on')"
 WORK = {  # the library's name, the work, and what it prints
     "at once": ("lib", "library.send()", ""),
     "dropped": ("lib", f"library.drop()\n{LATER}", ""),
+    "dropped in a destructor": ("lib", f"library.destroy()\n{LATER}", ""),
     "dropped for a while": ("lib", f"library.drop(0.1)\n{LATER}", ""),
     "on its way": ("lib", "try:\n library.keep()\nfinally:\n library.time.sleep(0.1)\n print('tidy')", "tidy\n"),
     "with a lock": (
@@ -116,6 +124,12 @@ def staged(name: str, work: str) -> tuple[int, str]:
 def test_it_is_not_lost_and_leaves_no_lock_behind(case: str) -> None:
     name, work, said = WORK[case]
     assert staged(name, f"{work}\nprint('went on')") == (0, said + "stopped\n")
+
+
+def test_what_else_is_dropped_in_a_destructor_is_said() -> None:
+    code, said = staged("lib", "library.destroy(lambda: 1 / 0)")
+    assert code == 0
+    assert "ZeroDivisionError" in said
 
 
 def test_nothing_comes_when_the_end_is_in_sight() -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import shutil
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -44,13 +46,64 @@ def test_a_footer_tells_rows_and_columns(name: bytes, data: bytes) -> None:
     assert Shape.of_text(facts.shape).columns == COLUMNS
 
 
+LARGE = pa.table({"noise": [os.urandom(1 << 20) for _ in range(9)]})
+FORMS = {"parquet": parquet(), "orc": orc_bytes(), "large.parquet": parquet(LARGE, compression="none")}
+
+
+def go_by(footer: Footer, data: bytes, ends: list[int]) -> Footer:
+    for begin, end in itertools.pairwise([0, *ends]):
+        footer.take(memoryview(data)[begin:end])
+    return footer
+
+
 @pytest.mark.parametrize("piece", [4, 7, 500, TAIL])
-def test_a_footer_that_goes_by_in_pieces_is_the_same(piece: int) -> None:
-    data = parquet()
-    footer = Footer(b"a.parquet")
-    for at in range(0, len(data), piece):
-        footer.take(memoryview(data)[at : at + piece])
+@pytest.mark.parametrize("form", ["parquet", "orc"])
+def test_a_footer_that_goes_by_in_pieces_is_the_same(form: str, piece: int) -> None:
+    data, name = FORMS[form], f"a.{form}".encode()
+    footer = go_by(Footer(name, len(data)), data, [*range(piece, len(data), piece), len(data)])
+    assert footer.facts() == read_footer(name, data)
+
+
+@pytest.mark.parametrize("last", [1, 7, 8, 100, TAIL - 1, TAIL, TAIL + 1])
+def test_a_footer_may_lie_in_several_pieces_of_a_large_file(last: int) -> None:
+    data = FORMS["large.parquet"]
+    footer = go_by(Footer(b"a.parquet", len(data)), data, [1 << 20, len(data) - last, len(data)])
     assert footer.facts() == read_footer(b"a.parquet", data)
+
+
+def test_what_goes_by_is_not_copied() -> None:
+    data = FORMS["large.parquet"]
+    footer = Footer(b"a.parquet", len(data))
+    tracemalloc.start()
+    try:
+        go_by(footer, data, [5 << 20, len(data)])
+        assert tracemalloc.get_traced_memory()[1] < 1 << 16
+    finally:
+        tracemalloc.stop()
+    assert footer.facts() == read_footer(b"a.parquet", data)
+
+
+@pytest.mark.parametrize(("missing", "rows"), [(0, 1000), (1, None)])
+def test_a_footer_behind_what_was_skipped_is_read_if_it_went_by_whole(missing: int, rows: int | None) -> None:
+    data = parquet()
+    begin = len(data) - int.from_bytes(data[-8:-4], "little") - 8 + missing
+    footer = Footer(b"a.parquet", len(data))
+    footer.take(memoryview(data)[:4])
+    footer.skip(begin - 4)
+    footer.take(memoryview(data)[begin:])
+    facts = footer.facts()
+    assert facts and facts.rows == rows
+    assert rows or "behind its footer" in (Shape.of_text(facts.shape).unread or "")
+
+
+def test_a_file_that_was_cut_short_is_no_broken_table() -> None:
+    data = parquet()
+    footer = Footer(b"a.parquet", len(data) + 1)
+    footer.take(memoryview(data))
+    facts = footer.facts()
+    assert facts and facts.rows is None
+    assert Shape.of_text(facts.shape).problem is None
+    assert "cut short" in (Shape.of_text(facts.shape).unread or "")
 
 
 SOUND = parquet()

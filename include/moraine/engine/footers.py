@@ -50,36 +50,37 @@ class Shape:
 
 
 class Footer:
-    """Watches one file go by; ask `facts` at its end."""
+    """Watches one file of `size` bytes go by; ask `facts` at its end.
 
-    def __init__(self, name: bytes) -> None:
+    Nothing but what may be its footer is copied: most of a file of a table goes by untouched.
+    """
+
+    def __init__(self, name: bytes, size: int) -> None:
         dot = name.rfind(b".")
         self._named = SUFFIXES.get(name[dot:].decode("latin-1").lower()) if dot >= 0 else None
         self._format: str | None = None
-        self._size = 0
-        self._head = self._tail = b""
+        self._size = size
+        self._passed = 0
         self._skipped = False
+        self._head = self._tail = b""
 
     def take(self, view: memoryview) -> None:
         """The next bytes of the file; the first four together."""
-        if not self._size:
+        if not self._passed:
             self._head = bytes(view[:4])
             self._format = self._named or _format_of(self._head)
-        self._size += len(view)
-        if self._format is None:
+        self._passed += len(view)
+        left = self._size - self._passed
+        if self._format is None or left >= TAIL:
             return
-        self._tail = bytes(view[-TAIL:]) if len(view) >= TAIL else (self._tail + bytes(view))[-TAIL:]
+        whole = _parquet_footer(view) if self._format == "parquet" and not left else 0
+        self._tail = bytes(view[-whole:]) if whole else (self._tail + bytes(view[-TAIL:]))[-TAIL:]
 
     def skip(self, count: int) -> None:
-        """Bytes that did not go by."""
-        self._size += count
-        self._tail = b""
+        """Bytes that do not go by."""
+        self._passed += count
         self._skipped = True
-
-    def take_end(self, view: memoryview, size: int) -> None:
-        """The last bytes of a file of `size` bytes, without those before."""
-        self.take(view)
-        self._size = size
+        self._tail = b""
 
     def facts(self) -> TableFacts | None:
         """What the footer says; None when this is no file of a table.
@@ -90,7 +91,9 @@ class Footer:
         form = self._format or self._named
         if form is None:
             return None
-        if self._skipped and len(self._tail) < TAIL:
+        if self._passed != self._size:
+            return TableFacts(None, Shape(form, unread="it was cut short while it was read").to_text())
+        if self._skipped and len(self._tail) < TAIL and not (form == "parquet" and _parquet_footer(self._tail)):
             return TableFacts(None, Shape(form, unread="the copy went on behind its footer").to_text())
         found = _read(form, self._head, self._tail, self._size)
         return found if self._named or found.rows is not None else None
@@ -98,13 +101,19 @@ class Footer:
 
 def read_footer(name: bytes, data: bytes) -> TableFacts | None:
     """The facts of a file that is at hand as a whole."""
-    footer = Footer(name)
+    footer = Footer(name, len(data))
     footer.take(memoryview(data))
     return footer.facts()
 
 
 def _format_of(head: bytes) -> str | None:
     return next((form for form, magic in _MAGIC.items() if head.startswith(magic)), None)
+
+
+def _parquet_footer(end: memoryview | bytes) -> int:
+    """Bytes of the footer that `end` closes with; 0 where it does not lie there whole, or is longer than `TAIL`."""
+    size = int.from_bytes(end[-8:-4], "little") + 8
+    return size if end[-4:] == _MAGIC["parquet"] and size <= min(len(end), TAIL) else 0
 
 
 def _read(form: str, head: bytes, tail: bytes, size: int) -> TableFacts:

@@ -75,14 +75,14 @@ def look_at(kind: str, path: Path, rules: dict[str, Any], scratch: Path) -> Look
 
 def look_footer(kind: str, path: Path) -> Look:
     """The footer of a file of a table, from its last bytes."""
-    footer = Footer(b"." + kind.encode())
     size = path.stat().st_size
+    footer = Footer(b"." + kind.encode(), size)
     with path.open("rb") as file:
-        head = file.read(4)
-        file.seek(max(4, size - TAIL))
-        tail = file.read(TAIL)
-    footer.take(memoryview(head))
-    footer.take_end(memoryview(tail), size)
+        footer.take(memoryview(file.read(4)))
+        if size > 4 + TAIL:
+            footer.skip(size - TAIL - 4)
+            file.seek(size - TAIL)
+        footer.take(memoryview(file.read(TAIL)))
     facts = footer.facts()
     assert facts  # the ending says that it is one
     shape = Shape.of_text(facts.shape)

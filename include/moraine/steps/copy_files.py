@@ -77,7 +77,7 @@ class FileReader:
                 stamp = file.stamp
                 extents = file.extents()
                 stored = stamp.size if extents is None else sum([length for _, length in extents])
-                footer = Footer(name)
+                footer = Footer(name, stored)
                 ids: list[bytes] | None = None
                 if stored <= self._small:
                     got = self._chunks.read(file, stored)
