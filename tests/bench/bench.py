@@ -6,9 +6,9 @@
 
 Every number is of a whole process, from start to exit, by the kernel's account of it and its children. Each round
 begins with empty repositories, and the order of the tools is drawn anew for every stage, so that drift of the machine
-hits all alike. Before each the machine is left alone until it is idle; then it is done four times in a row, from the
-same repository, and all but the first count. FOLDER should be a fresh file system with room for twelve times the data:
-where many files were just deleted, making new ones is slow for everybody.
+hits all alike. Before each the machine is left alone until it is idle; then it is done several times in a row, from
+the same repository, and all but the first count. FOLDER should be a fresh file system with room for twelve times the
+data: where many files were just deleted, making new ones is slow for everybody.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from peers import Tool, found
 WORKLOADS = ("small files", "data lake", "one large file")
 BACKUPS = ("first", "unchanged", "night")
 STAGES = (*BACKUPS, "restore", "check")
-REPEATS = 3  # times that count in a row
 QUICK = 0.1
 IDLE = 0.97  # of all cores, when nothing else runs
 WATCHED = 2.5  # seconds that it has to last: Linux begins to give back what was freed two seconds afterwards
@@ -48,13 +47,14 @@ def main() -> None:
             for number in range(args.rounds):
                 homes = folder / "homes"
                 tools = found(homes, args.peers)
-                samples += measured(name, number, tools, source, folder)
+                samples += measured(name, number, tools, args.repeats, folder)
                 shutil.rmtree(homes)
             shutil.rmtree(source)
         described = [tool.describe() for tool in found(folder / "homes", args.peers)]
     print(table(samples))
     if args.page:
-        write_page(args.page, samples, described, scale=args.scale, rounds=args.rounds, command=sys.argv[1:])
+        size = {"scale": args.scale, "rounds": args.rounds, "repeats": args.repeats}
+        write_page(args.page, samples, described, **size, command=sys.argv[1:])
 
 
 def arguments() -> argparse.Namespace:
@@ -63,6 +63,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("size", nargs="?", choices=("quick", "full"), default="quick")
     parser.add_argument("--folder", type=Path, help="where trees and repositories are made")
     parser.add_argument("--rounds", type=int, help="how often all is done; medians count (default: 1, full: 3)")
+    parser.add_argument("--repeats", type=int, help="how often each stage counts in a round (default: 1, full: 3)")
     parser.add_argument("--scale", type=float, help="share of the full work (default: 0.1, full: 1)")
     parser.add_argument("--peers", nargs="*", help="which other tools (default: restic, borg, kopia where installed)")
     parser.add_argument("--work", nargs="*", choices=WORKLOADS, default=WORKLOADS)
@@ -70,14 +71,15 @@ def arguments() -> argparse.Namespace:
     args = parser.parse_args()
     full = args.size == "full"
     args.rounds = args.rounds or (3 if full else 1)
+    args.repeats = args.repeats or (3 if full else 1)
     args.scale = args.scale or (1.0 if full else QUICK)
     return args
 
 
-def measured(work: str, number: int, tools: list[Tool], source: Path, folder: Path) -> list[Sample]:
-    """One round of one workload: every stage by every tool."""
+def measured(work: str, number: int, tools: list[Tool], repeats: int, folder: Path) -> list[Sample]:
+    """One round of one workload: every stage by every tool, on a copy of the source."""
     tree = folder / "tree"
-    shutil.copytree(source, tree)
+    shutil.copytree(folder / "source", tree)
     samples: list[Sample] = []
     for tool in tools:
         run(tool, tool.init, folder)
@@ -85,12 +87,12 @@ def measured(work: str, number: int, tools: list[Tool], source: Path, folder: Pa
         if stage == "night":
             workload("night", tree, 1 + number)
         for tool in random.Random(len(STAGES) * number + place).sample(tools, len(tools)):
-            samples += repeated(work, stage, tool, folder)
+            samples += repeated(work, stage, tool, repeats, folder)
     shutil.rmtree(tree)
     return samples
 
 
-def repeated(work: str, stage: str, tool: Tool, folder: Path) -> list[Sample]:
+def repeated(work: str, stage: str, tool: Tool, repeats: int, folder: Path) -> list[Sample]:
     """One stage by one tool on an idle machine, several times from the same repository; what counts of them.
 
     A virtual machine gives unused memory back and has to ask for it again, which takes longer than to use it, and
@@ -98,23 +100,25 @@ def repeated(work: str, stage: str, tool: Tool, folder: Path) -> list[Sample]:
     """
     tree, out, home = folder / "tree", folder / "out", folder / "homes" / tool.name
     samples: list[Sample] = []
-    begun = [home.with_name(f"begun-{number}") for number in range(REPEATS)] if stage in BACKUPS else []
+    begun = [home.with_name(f"begun-{number}") for number in range(repeats)] if stage in BACKUPS else []
     for kept in begun:
         shutil.copytree(home, kept)
     settle()
-    for number in range(1 + REPEATS):
+    for number in range(1 + repeats):
         if begun and number:
             ended = home.rename(home.with_name(f"ended-{number}"))
             begun[number - 1].rename(home)
             if stage == "first":  # its memory is what the next needs; a night is only disturbed by giving back so much
                 shutil.rmtree(ended)
+        if number and work == "small files":  # ext4 does not use their inodes again for minutes, and looks at each
+            out.rename(out.with_name(f"ended-{number}"))
         empty(out)
         os.sync()
         samples.append(timed(work, stage, tool, tree if stage != "restore" else out, home))
         print("warm-up:" if not number else "        ", samples[-1].line(), file=sys.stderr, flush=True)
         if stage == "restore":
             compare(tool, tree, out)
-    for left in (out, *home.parent.glob("ended-*")):
+    for left in (out, *folder.glob("ended-*"), *home.parent.glob("ended-*")):
         shutil.rmtree(left)
     return samples[1:]
 

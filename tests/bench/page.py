@@ -83,7 +83,7 @@ def middle(samples: list[Sample]) -> Sample:
 
 
 def write_page(
-    page: Path, samples: list[Sample], tools: list[str], *, scale: float, rounds: int, command: list[str]
+    page: Path, samples: list[Sample], tools: list[str], *, scale: float, rounds: int, repeats: int, command: list[str]
 ) -> None:
     """The page and, beside it, the plot. What stands on the page from its second heading on is kept."""
     _, heading, written = (page.read_text() if page.exists() else "").partition("\n## ")
@@ -97,7 +97,7 @@ def write_page(
 Measured by `./moraine bench {" ".join(command)}` on {datetime.now(UTC):%Y-%m-%d}: {machine},
 Python {platform.python_version()}; rounds: {rounds}, at {scale:g} of the full work, medians. Every number is of a whole
 process from start to exit; all tools encrypt, and every restore was compared with the tree. Each tool did each stage
-four times in a row from the same repository, after waiting until the machine was idle; all but the first time count.
+{1 + repeats} times in a row from the same repository, once the machine was idle; the first time does not count.
 
 {"; ".join(tools)}.
 
