@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from forked import in_child
 from moraine.errors import ObjectNotFound, StoreFull
 from moraine.stores import memory
 from moraine.stores.memory import MemoryStore
@@ -61,3 +62,20 @@ def test_a_full_disk_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
         store.head("key")
     store.put("key", b"z" * 20)
     assert (store.get("before"), store.get("key")) == (b"x" * 20, b"z" * 20)
+
+
+def test_a_forked_process_has_a_file_of_its_own(folder: Path) -> None:
+    store = MemoryStore(most=10)
+    store.put("before", b"b" * 20)
+
+    def work() -> dict[str, bytes]:
+        store.apart()
+        store.put("here", b"h" * 20)
+        assert store.get("before") == b"b" * 20
+        return dict(store.news())
+
+    assert in_child(work) == {"here": b"h" * 20}
+    assert store._file is not None
+    assert os.fstat(store._file.fileno()).st_size == 20
+    store.put("after", b"a" * 20)
+    assert [store.get(key) for key in ("before", "after")] == [b"b" * 20, b"a" * 20]

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import stat
 import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
@@ -24,12 +22,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from command_line import Line
+from forked import At, in_session, refuse_forks
 from moraine.errors import RestoreError, TargetFull
 from moraine.model.progress import NoProgress
 from moraine.sources.target import Code, Notes
 from moraine.steps import restore_content
+from moraine.steps.processes import may_fork
 from moraine.steps.restore_content import Pieces, shares
-from moraine.steps.restore_processes import may_fork
 from moraine.stores.local import LocalStore
 from moraine.stores.memory import MemoryStore
 from moraine.stores.retry import RetryingStore
@@ -44,7 +43,7 @@ Forks = list[int]
 def forks(monkeypatch: pytest.MonkeyPatch) -> Forks:
     """How many processes each part of a restore was spread over; also where pytest has a thread of its own."""
     counts: Forks = []
-    spread = restore_content.in_processes
+    spread = restore_content.write_in_processes
 
     def counted(parts: Sequence[Any], *rest: Any) -> None:
         counts.append(len(parts))
@@ -52,7 +51,7 @@ def forks(monkeypatch: pytest.MonkeyPatch) -> Forks:
 
     monkeypatch.setattr(restore_content, "SHARE_UNIT", 100_000)
     monkeypatch.setattr(restore_content, "may_fork", lambda store: True)
-    monkeypatch.setattr(restore_content, "in_processes", counted)
+    monkeypatch.setattr(restore_content, "write_in_processes", counted)
     return counts
 
 
@@ -71,18 +70,6 @@ def wide(world: World) -> World:
     return world
 
 
-class At(NoProgress):
-    """Calls a function when something was written for the nth time."""
-
-    def __init__(self, number: int, call: Callable[[], object]) -> None:
-        self._left, self._call = number, call
-
-    def advance(self, files: int = 0, bytes: int = 0) -> None:
-        self._left -= 1
-        if self._left == 0:
-            self._call()
-
-
 class Mortal(MemoryStore):
     """Ends a process that was forked when it reads for the nth time."""
 
@@ -96,37 +83,6 @@ class Mortal(MemoryStore):
         if self._left == 0 and os.getpid() != self._first:
             os.kill(os.getpid(), signal.SIGKILL)
         return super().get_range(key, start, length)
-
-
-def in_session(act: Callable[[], None]) -> int:
-    """Run in the first process of a session of its own; how that ended. Nothing of the session may be left."""
-    child = os.fork()
-    if not child:
-        try:
-            os.setsid()
-            act()
-            os._exit(0)
-        except KeyboardInterrupt:
-            os._exit(130)
-        finally:
-            os._exit(1)
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    ends = time.monotonic() + 5
-    while alive(child):
-        assert time.monotonic() < ends, "a process has outlived the first one"
-        time.sleep(0.01)
-    return code
-
-
-def alive(session: int) -> list[str]:
-    """Processes of a session that still run."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):  # gone meanwhile
-            state, _, _, its, *_ = path.read_text().rpartition(")")[2].split()
-            if int(its) == session and state not in "ZX":
-                found.append(path.parent.name)
-    return found
 
 
 def unfinished(world: World) -> list[Path]:
@@ -232,16 +188,9 @@ class TestTrouble:
         assert all(path.stat().st_ino == inode for path, inode in before.items())
 
     def test_no_room_for_a_process(self, wide: World, monkeypatch: pytest.MonkeyPatch) -> None:
-        fork, calls = os.fork, iter([False, True, True])
-
-        def refused() -> int:
-            if next(calls):
-                raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
-            return fork()
-
-        monkeypatch.setattr(os, "fork", refused)
+        left = refuse_forks(monkeypatch, False, True, True)
         done = wide.restore()
-        assert next(calls, None) is None
+        assert next(left, None) is None
         assert (done.exit_code, done.files) == (0, 66)
         assert wide.differences() == []
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
+from contextlib import nullcontext
 from dataclasses import asdict
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from moraine.cli.backup import WORK_FILES, policy_name
@@ -16,6 +18,8 @@ from moraine.errors import ConfigError
 
 if TYPE_CHECKING:
     from moraine.model.policy import Policy, RepositoryAddress
+    from moraine.sources.base import Source
+    from moraine.sources.mirror import Mirror
     from moraine.steps.mirror import Mirrored
     from moraine.stores.base import Store
 
@@ -41,19 +45,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, context: Context) -> int:
     """Mirror and say what was done; 3 when some files could not be read, or not be written as they are."""
     policy = _policy(args, context)
+    if policy.destination is None:
+        raise ConfigError(f"policy {policy.policy} has no `destination`", hint="`moraine backup --policy` runs it")
+    from moraine.sources.posix import PosixSource
+    from moraine.steps.source import open_source
+
+    source = open_source(policy, environ=context.environ)
+    for note in source.probe().notes:
+        context.out.note(f"note: {note}")
+    began = context.clock()
+    # This forks: before there is any thread, and before there is much memory to share.
+    early = source.begun() if policy.shards.list == 1 and isinstance(source, PosixSource) else nullcontext()
+    with early as ahead:
+        return _mirror(args, context, policy, source, began if ahead else None)
+
+
+def _mirror(args: argparse.Namespace, context: Context, policy: Policy, source: Source, began: datetime | None) -> int:
     from moraine.cli.holder import this_process
     from moraine.steps.mirror import mirror, open_state
     from moraine.steps.mirror_place import open_mirror
-    from moraine.steps.source import open_source
     from moraine.stores.memory import MemoryStore
 
     address = policy.repository
-    source = open_source(policy, environ=context.environ)
     destination = open_mirror(policy, environ=context.environ)
-    if destination is None:
-        raise ConfigError(f"policy {policy.policy} has no `destination`", hint="`moraine backup --policy` runs it")
-    for note in source.probe().notes:
-        context.out.note(f"note: {note}")
+    assert destination
     secret = args.passphrase_file or address.passphrase_file
     repository = open_state(
         _store(address, context),
@@ -65,7 +80,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
         create=not args.policy,
     )
     context.loaded()
-    began = context.clock()
+    opened = context.clock()
     done = mirror(
         repository,
         policy,
@@ -74,11 +89,21 @@ def run(args: argparse.Namespace, context: Context) -> int:
         entropy=context.entropy,
         holder=this_process(),
         work=MemoryStore(most=WORK_FILES),
+        began=began,
         progress=make_progress(context.out),
         ignore_gate=args.allow_change,
+        processes=_processes(source, destination, context),
     )
-    _show(context, source.remarks(), destination.url, done, (context.clock() - began).total_seconds())
+    _show(context, source.remarks(), destination.url, done, (context.clock() - opened).total_seconds())
     return done.exit_code
+
+
+def _processes(source: Source, destination: Mirror, context: Context) -> int:
+    """As many as there are cores between two directories; S3 is waited for in threads."""
+    from moraine.sources.posix import PosixSource
+    from moraine.sources.posix_mirror import PosixMirror
+
+    return context.cores() if isinstance(source, PosixSource) and isinstance(destination, PosixMirror) else 1
 
 
 def _store(address: RepositoryAddress, context: Context) -> Store:

@@ -14,6 +14,7 @@ from moraine.model.record import dataclass
 from moraine.model.schemas import CHANGES
 from moraine.model.units import format_size
 
+_WORTH = 32 << 20  # cost of a shard that is only made to share the work
 _LONGEST = 40  # letters of a directory in a label
 FILE_COST = 32 << 10  # bytes that one more file costs in time: open, stat, hash set-up (measured about 15 µs)
 
@@ -31,10 +32,14 @@ class PlanShard:
 class Planner:
     """Numbers the rows of a change set that a copy step has to look at, in one pass."""
 
-    def __init__(self, *, shard_bytes: int, shard_files: int, most: int, total_bytes: int, total_files: int) -> None:
-        wanted = max(-(-total_bytes // shard_bytes), -(-total_files // shard_files), 1)
+    def __init__(
+        self, *, shard_bytes: int, shard_files: int, most: int, total_bytes: int, total_files: int, least: int = 1
+    ) -> None:
+        """Args: with `least` there are so many shards as soon as that is worth it, however small they are."""
+        total = total_bytes + total_files * FILE_COST
+        wanted = max(-(-total_bytes // shard_bytes), -(-total_files // shard_files), min(least, total // _WORTH), 1)
         shards = min(most, wanted)
-        self._capacity = -(-(total_bytes + total_files * FILE_COST) // shards) + FILE_COST
+        self._capacity = -(-total // shards) + FILE_COST
         self._most = most
         self._spent = 0
         self._files = [0]

@@ -30,7 +30,7 @@ class WorkFiles:
     def __init__(self, store: Store, keyring: Keyring, session: str, entropy: Entropy) -> None:
         if not ULID.match(session):
             raise SessionGone(f"{session!r} is no session id", hint="take it from the run's `open` task")
-        self._store = store
+        self.store = store  # where they are
         self._keyring = keyring
         self._entropy = entropy
         self.session = session
@@ -74,7 +74,7 @@ class WorkFiles:
     def list(self, prefix: str) -> list[str]:
         """Names (without ending) of the working files whose name starts with `prefix`, which ends in '/'."""
         start = layout.session_file(self.session, "")
-        return [info.key.removeprefix(start).rpartition(".")[0] for info in self._store.list(start + prefix)]
+        return [info.key.removeprefix(start).rpartition(".")[0] for info in self.store.list(start + prefix)]
 
     def read_json(self, name: str) -> Any:
         """A small document found by `list`. Raises SessionGone, DamagedObject."""
@@ -83,10 +83,10 @@ class WorkFiles:
 
     def clear(self) -> None:
         """Remove all working files of the session."""
-        remove_all(self._store, [info.key for info in self._store.list(layout.session_file(self.session, ""))])
+        remove_all(self.store, [info.key for info in self.store.list(layout.session_file(self.session, ""))])
 
     def _put(self, key: str, data: bytes) -> Ref:
-        self._store.put(key, data)
+        self.store.put(key, data)
         return f"{key}@{digest(data)}"
 
     def _get(self, ref: Ref) -> tuple[str, bytes]:
@@ -100,7 +100,7 @@ class WorkFiles:
 
     def _read(self, key: str) -> bytes:
         try:
-            return self._store.get(key)
+            return self.store.get(key)
         except ObjectNotFound as error:
             raise SessionGone(
                 f"working file {key} is gone",

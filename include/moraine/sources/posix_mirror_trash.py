@@ -70,6 +70,21 @@ class Trash:
         self.move(place, directory, name)  # no second name on this file system, or for this file
         return True
 
+    def give_way(self, place: Place, directory: bytes, name: bytes) -> None:
+        """Move what stands where a directory is to be. One that another writer has made there meanwhile stays."""
+        with suppress(FileNotFoundError, IsADirectoryError):
+            found = os.stat(name, dir_fd=place.fd, follow_symlinks=False)
+            if stat.S_ISDIR(found.st_mode):
+                return
+            try:
+                self._linked(place, directory, name, found)
+            except OSError as error:
+                if error.errno not in _LINKLESS:
+                    raise
+                self.move(place, directory, name)
+            else:
+                os.unlink(name, dir_fd=place.fd)
+
     def move(self, place: Place, directory: bytes, name: bytes) -> None:
         """Move an entry, with all that is in it, to the trash. Raises RestoreError, OSError."""
         for number in range(_MOST):

@@ -194,6 +194,8 @@ class PosixMirrorWriter:
             finally:
                 os.close(held)
             self._publish(aside, rows.dir[i], rows.name[i])
+            with suppress(FileNotFoundError):  # rename(2) does nothing when both are names of one file
+                os.unlink(aside, dir_fd=self.aside)
         except OSError as error:
             with suppress(OSError):
                 os.unlink(aside, dir_fd=self.aside)
@@ -247,7 +249,7 @@ class PosixMirrorWriter:
         except UnsafePath as error:
             wrong = error.context["path"]
             parent, _, name = wrong.rpartition(b"/")
-            self._trash.move(self._tree.place(parent), parent, name)
+            self._trash.give_way(self._tree.place(parent), parent, name)
             return self._enter(directory)
         if os.geteuid() and directory:
             self._open_up(place, directory)
@@ -266,9 +268,6 @@ class PosixMirrorWriter:
         self._trash.keep(place, directory, name)
         self._tree.forget(join_path(directory, name))
         os.rename(aside, name, src_dir_fd=self.aside, dst_dir_fd=place.fd)
-        # rename(2) does nothing when both are names of one file
-        with suppress(FileNotFoundError):
-            os.unlink(aside, dir_fd=self.aside)
 
     def _sync(self, names: list[bytes]) -> None:
         if len(names) > _FEW:

@@ -63,6 +63,8 @@ def diff_entries(run: Run, listed: Sequence[Listed], *, through: Lens | None = N
         most=run.policy.shards.most,
         total_bytes=counts["bytes"],
         total_files=counts["entries"],
+        # Names of one file are only known to be that within a shard: another would read it again.
+        least=1 if any(part.linked for part in listed) else run.processes,
     )
     tally = _Tally(counts, parent)
     differences = _differences(run, listed, parent, through)

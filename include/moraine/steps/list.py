@@ -30,11 +30,12 @@ class Listed:
     bytes: int
     denied: int
     remarks: tuple[str, ...] = ()
+    linked: int = 0  # files that have more than one name
 
 
 class _Counts:
     def __init__(self) -> None:
-        self.entries = self.files = self.directories = self.bytes = self.denied = 0
+        self.entries = self.files = self.directories = self.bytes = self.denied = self.linked = 0
 
     def add(self, table: pa.Table) -> None:
         kind = table["kind"].to_numpy()
@@ -43,6 +44,7 @@ class _Counts:
         self.files += int(np.count_nonzero(files))
         self.directories += int(np.count_nonzero(kind == Kind.DIRECTORY))
         self.bytes += int(table["size"].to_numpy()[files].sum())
+        self.linked += int(np.count_nonzero(files & (table["nlink"].to_numpy() > 1)))
         self.denied += int(np.count_nonzero(table["state"].to_numpy() == State.DENIED))
 
 
@@ -67,6 +69,7 @@ def list_entries(run: Run, shard: ListShard) -> Listed:
         counts.bytes,
         counts.denied,
         run.source.remarks(),
+        counts.linked,
     )
 
 

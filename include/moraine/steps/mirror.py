@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 from moraine.errors import ConfigError, NotARepository
@@ -52,11 +53,14 @@ def mirror(
     work: Store,
     progress: Progress | None = None,
     ignore_gate: bool = False,
+    began: datetime | None = None,
+    processes: int = 1,
 ) -> Mirrored:
     """One run, from open to close; working files go to `work` (a memory store will do).
 
-    One that was killed is taken over: what it had brought to the mirror is found there. Of two at once the later one
-    is refused.
+    At most so many `processes` copy at once, forked from this one, which is to have no threads then.
+    A run that was killed is taken over: what it had brought to the mirror is found there. Of two at once the later one
+    is refused. Where the source's listing had begun before, the snapshot stands for that time, `began`.
 
     Raises:
         Every error of the steps.
@@ -70,7 +74,8 @@ def mirror(
         policy,
         source,
         run=cli_run(repository, policy, holder),
-        window=cli_window(repository, policy, clock()),
+        window=cli_window(repository, policy, began or clock()),
+        began=began,
         clock=clock,
         entropy=entropy,
         work=work,
@@ -78,6 +83,7 @@ def mirror(
         holder=holder.mark,
         progress=progress,
     )
+    run.processes = processes
     committed = capture(run, steps_of(policy), ignore_gate=ignore_gate)
     drift = drift_report(run)
     close_run(repository, run.session.id, clock=clock, work=work)

@@ -60,7 +60,7 @@ def copy_mirror(run: Run, changes: Ref, shard: int, *, planned: PlanShard | None
     run.progress.start("copy", planned.files if planned else None, planned.bytes if planned else None)
     done = _resumed(run, changes, shard)
     trash = trash_name(run.session.opened_at, run.session.id, run.session.attempt)
-    with run.mirror.writer(trash, run.unique(run.session.id)) as writer, run.source.reader() as reader:
+    with run.mirror.writer(trash, run.unique(f"{run.session.id}-{shard}")) as writer, run.source.reader() as reader:
         work = _Shard(run, done, writer, reader)
         for piece in slices(run.work.load_pieces(changes, part=shard), shard, done.rows):
             work.copy(piece)
@@ -103,7 +103,12 @@ class _Shard:
         self._further: list[tuple[int, tuple[bytes, bytes]]] = []  # rows of this piece that are one more name
         self._told = 0
         self._copier = FileCopier(
-            reader, writer, id_key=run.repository.keyring.id_key, racy_from=self._racy_from, advance=self._advance
+            reader,
+            writer,
+            id_key=run.repository.keyring.id_key,
+            racy_from=self._racy_from,
+            advance=self._advance,
+            alone=run.processes == 1,
         )
         self._name = run.unique(f"{_folder(done.shard)}copy")
         self._saved = 0

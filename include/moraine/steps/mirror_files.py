@@ -30,13 +30,24 @@ class FileCopier:
         id_key: bytes,
         racy_from: Callable[[], int],
         advance: Callable[[int], None],
+        alone: bool,
     ) -> None:
-        """Args: `racy_from` is the time, in ns, from which a change may be followed by another in the same tick."""
+        """Prepare.
+
+        Args:
+            reader: of the source.
+            writer: of the mirror.
+            id_key: of the digests.
+            racy_from: the time, in ns, from which a change may be followed by another in the same tick.
+            advance: told of bytes of large files.
+            alone: no other process does the same; those share the cores, and hashing threads are lost in a fork.
+        """
         self._reader = reader
         self._writer = writer
         self._key = id_key
         self._racy_from = racy_from
         self._advance = advance
+        self._threads = blake3.AUTO if alone else 1
         self._buffer = memoryview(bytearray(_BLOCK))
         self.written = 0  # bytes
 
@@ -120,7 +131,7 @@ class FileCopier:
     def _pass(
         self, file: OpenFile, size: int, extents: list[tuple[int, int]] | None, staged: Staged | None
     ) -> tuple[bytes, int]:
-        hasher = blake3(key=self._key, max_threads=blake3.AUTO if size >= _MANY else 1)
+        hasher = blake3(key=self._key, max_threads=self._threads if size >= _MANY else 1)
         total = 0
         for start, length in [(0, size)] if extents is None else extents:
             done = 0

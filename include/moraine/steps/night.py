@@ -11,6 +11,7 @@ from moraine.steps.diff import Diffed
 from moraine.steps.gate import Gated
 from moraine.steps.list import list_entries
 from moraine.steps.run import Run
+from moraine.steps.shards import copy_shards
 from moraine.steps.verify import Verified
 
 
@@ -30,6 +31,6 @@ def capture(run: Run, steps: Steps, *, ignore_gate: bool = False) -> Committed:
     diffed = steps.diff(run, [list_entries(run, shard) for shard in run.source.shards(run.policy.shards.list)])
     if not ignore_gate:
         steps.gate(run, diffed)
-    copied = [steps.copy(run, diffed.changes, shard.number, planned=shard) for shard in diffed.shards]
+    copied = copy_shards(run, steps.copy, diffed)
     evidence = [steps.verify(run, part.outcome).evidence for part in copied]
     return steps.commit(run, diffed, [part.outcome for part in copied], evidence)

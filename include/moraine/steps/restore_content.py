@@ -20,8 +20,9 @@ from moraine.repository.repository import Repository
 from moraine.repository.tables import LOCATION
 from moraine.sources.posix_target_writer import PosixWriter
 from moraine.sources.target import Code, TargetWriter
+from moraine.steps.processes import may_fork
 from moraine.steps.restore_judge import Verdicts
-from moraine.steps.restore_processes import in_processes, may_fork
+from moraine.steps.restore_processes import write_in_processes
 from moraine.steps.restore_rows import Numbers, Window, distinct, flat
 
 SHARE_UNIT = 32 << 20  # bytes of work that stay together when it is spread over processes
@@ -117,7 +118,7 @@ class ContentWriter:
                     partial(self._share, window, verdicts, part, counts, reader)
                     for part, reader in zip(parts, readers, strict=True)
                 ]
-                in_processes(work, self.writer, self.progress)
+                write_in_processes(work, self.writer, self.progress)
                 return
         reader = chunks.part(self.processes, self.processes) if self.processes > 1 else chunks
         self._pass_on(window, verdicts, pieces, counts, reader)

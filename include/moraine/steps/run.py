@@ -35,6 +35,7 @@ class Run:
     clock: Clock
     entropy: Entropy
     progress: Progress = field(default_factory=NoProgress)
+    processes: int = 1  # that may copy at once, forked from one; or, in one of them, that do
 
     @property
     def mirror(self) -> Mirror | None:

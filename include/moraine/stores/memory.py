@@ -27,6 +27,8 @@ class MemoryStore:
         self._objects: dict[str, tuple[bytes | _Place, datetime]] = {}
         self._left = most  # bytes that may still be held
         self._file: IO[bytes] | None = None
+        self._earlier: IO[bytes] | None = None
+        self._before: set[str] = set()  # objects that the process had which this one was forked from
 
     def put(self, key: str, data: Buffer) -> None:
         """Create an object. Raises ObjectExists."""
@@ -66,6 +68,17 @@ class MemoryStore:
         check_key(key)
         with self._lock:
             self._objects.pop(key, None)
+
+    def apart(self) -> None:
+        """In a forked process: have a file of its own from now on, as both would write to the same place of one."""
+        self._file, self._earlier = None, self._file
+        self._before = set(self._objects)
+
+    def news(self) -> Iterator[tuple[str, bytes]]:
+        """The objects that this process alone has."""
+        for key in self._objects:
+            if key not in self._before:
+                yield key, self.get(key)
 
     def _infos(self, keys: Iterable[str]) -> Iterator[ObjectInfo]:
         for key in keys:
