@@ -104,6 +104,9 @@ def test_a_file_that_was_cut_short_is_no_broken_table() -> None:
     assert facts and facts.rows is None
     assert Shape.of_text(facts.shape).problem is None
     assert "cut short" in (Shape.of_text(facts.shape).unread or "")
+    unnamed = Footer(b"part-0", len(data) + 1)
+    unnamed.take(memoryview(data))
+    assert unnamed.facts() is None
 
 
 SOUND = parquet()

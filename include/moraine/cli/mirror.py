@@ -6,7 +6,6 @@ import argparse
 import os
 from contextlib import nullcontext
 from dataclasses import asdict
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from moraine.cli.backup import WORK_FILES, policy_name
@@ -17,6 +16,8 @@ from moraine.cli.text import pairs, plural
 from moraine.errors import ConfigError
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from moraine.model.policy import Policy, RepositoryAddress
     from moraine.sources.base import Source
     from moraine.sources.mirror import Mirror

@@ -74,7 +74,7 @@ class Footer:
         if self._format is None or left >= TAIL:
             return
         whole = _parquet_footer(view) if self._format == "parquet" and not left else 0
-        self._tail = bytes(view[-whole:]) if whole else (self._tail + bytes(view[-TAIL:]))[-TAIL:]
+        self._tail = bytes(view[-whole:]) if whole else self._tail + bytes(view[left - TAIL :])
 
     def skip(self, count: int) -> None:
         """Bytes that do not go by."""
@@ -92,7 +92,11 @@ class Footer:
         if form is None:
             return None
         if self._passed != self._size:
-            return TableFacts(None, Shape(form, unread="it was cut short while it was read").to_text())
+            return (
+                TableFacts(None, Shape(form, unread="it was cut short while it was read").to_text())
+                if self._named
+                else None
+            )
         if self._skipped and len(self._tail) < TAIL and not (form == "parquet" and _parquet_footer(self._tail)):
             return TableFacts(None, Shape(form, unread="the copy went on behind its footer").to_text())
         found = _read(form, self._head, self._tail, self._size)

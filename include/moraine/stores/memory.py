@@ -27,7 +27,7 @@ class MemoryStore:
         self._objects: dict[str, tuple[bytes | _Place, datetime]] = {}
         self._left = most  # bytes that may still be held
         self._file: IO[bytes] | None = None
-        self._earlier: IO[bytes] | None = None
+        self._earlier: IO[bytes] | None = None  # kept open: what was put before a fork is read from it
         self._before: set[str] = set()  # objects that the process had which this one was forked from
 
     def put(self, key: str, data: Buffer) -> None:
